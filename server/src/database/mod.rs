@@ -1,0 +1,1 @@
+//! Queues, KV values and commits: SQLite.

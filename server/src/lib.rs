@@ -1,0 +1,17 @@
+//! The FlowMesh engine and its gRPC services.
+//!
+//! [`Engine`] stores streams, queues and KV values in one data directory (or in memory);
+//! [`services`] speaks the wire contract on top of it. The server binary puts the services on
+//! sockets, the client library calls them in its own process (`embedded:`).
+
+pub mod clock;
+pub mod commit;
+pub mod database;
+pub mod engine;
+pub mod error;
+pub mod resource;
+pub mod services;
+pub mod streams;
+
+pub use engine::{Engine, EngineOptions, FsyncPolicy};
+pub use error::{Error, ErrorKind};

@@ -1,0 +1,1 @@
+//! The gRPC services over an [`crate::Engine`]: validation, then one call of the engine.

@@ -1,0 +1,1 @@
+//! Streams: a segment log.
