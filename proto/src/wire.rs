@@ -6,7 +6,10 @@
 //! same). [`MessageView`] and [`EventView`] read them in place.
 
 use bytes::{Bytes, BytesMut};
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, skip_field};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
+    skip_field,
+};
 
 use crate::v1::{ResourcePath, Status};
 

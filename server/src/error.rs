@@ -15,6 +15,8 @@ pub enum ErrorKind {
     NotFound,
     /// The state does not permit the call.
     FailedPrecondition,
+    /// The system does not let this process at the storage.
+    PermissionDenied,
     /// The storage is full.
     ResourceExhausted,
     /// The engine is closing.
@@ -56,10 +58,16 @@ impl Error {
         Self::new(ErrorKind::Unavailable, "the server is shutting down")
     }
 
-    /// A failed file operation: RESOURCE_EXHAUSTED when space or quota ran out, else INTERNAL.
+    /// A failed file operation: RESOURCE_EXHAUSTED when space or quota ran out, PERMISSION_DENIED
+    /// when the system forbids it, else INTERNAL.
     pub fn io(what: impl fmt::Display, e: &std::io::Error) -> Self {
         let kind = match e.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ErrorKind::ResourceExhausted
+            }
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorKind::PermissionDenied
+            }
             _ => ErrorKind::Internal,
         };
         Self::new(kind, format!("{what}: {e}"))

@@ -58,8 +58,13 @@ pub trait StreamStore: Send + Sync {
 
     /// Up to `max_messages` encoded `Message`s from `offset` on, cut before `max_bytes` unless
     /// the first alone is larger. Past the end: empty.
-    async fn read(&self, stream: &ResourceName, offset: i64, max_messages: usize, max_bytes: usize)
-    -> Result<Vec<Bytes>>;
+    async fn read(
+        &self,
+        stream: &ResourceName,
+        offset: i64,
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>>;
 
     /// Offset of the newest readable message, -1 when empty.
     async fn latest(&self, stream: &ResourceName) -> Result<i64>;
@@ -153,7 +158,8 @@ pub trait QueueStore: Send + Sync {
     async fn retry_policy(&self, queue: &ResourceName) -> Result<RetryPolicy>;
 
     /// Waiting dead letters of `queue` in ready order, at most `max_jobs` and `max_bytes`.
-    async fn dead_letters(&self, queue: &ResourceName, max_jobs: usize, max_bytes: usize) -> Result<Vec<Job>>;
+    async fn dead_letters(&self, queue: &ResourceName, max_jobs: usize, max_bytes: usize)
+    -> Result<Vec<Job>>;
 
     /// Moves a dead letter back into `queue`.
     async fn replay_dead_letter(&self, queue: &ResourceName, job_id: &str) -> Result<Enqueued>;
@@ -178,6 +184,16 @@ pub trait KvStore: Send + Sync {
     async fn list_keys(&self, store: &ResourceName, prefix: &str) -> Result<Vec<String>>;
 }
 
+/// What the whole engine can do beside storing.
+pub trait Lifecycle: Send + Sync {
+    /// Whether storage can take work.
+    fn is_ready(&self) -> bool;
+
+    /// Commits what was handed in, ends waiting calls with UNAVAILABLE and releases the storage.
+    /// Blocks until done; calls after the first do nothing.
+    fn close(&self);
+}
+
 /// An open engine. Clones share it; it closes when [`Engine::close`] is called or the last
 /// clone is gone.
 #[derive(Clone)]
@@ -188,4 +204,18 @@ pub struct Engine {
     pub queues: Arc<dyn QueueStore>,
     /// KV stores.
     pub kv: Arc<dyn KvStore>,
+    /// The storage below.
+    pub lifecycle: Arc<dyn Lifecycle>,
+}
+
+impl Engine {
+    /// Whether storage can take work.
+    pub fn is_ready(&self) -> bool {
+        self.lifecycle.is_ready()
+    }
+
+    /// Commits what was handed in, ends waiting calls with UNAVAILABLE and releases the storage.
+    pub fn close(&self) {
+        self.lifecycle.close();
+    }
 }
