@@ -1,0 +1,87 @@
+# libflowmesh: `make help` lists what there is to do.
+
+CARGO  ?= cargo
+CC     ?= cc
+FILE   ?= include/flowmesh.h
+ROUNDS ?= 50
+
+TARGET  := target
+RELEASE := $(TARGET)/release
+DATA    := $(TARGET)/run
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what building and testing need
+	@scripts/setup
+
+.PHONY: build
+build: ## The library (shared, static) and the server, optimised, in target/release
+	@echo "== build"
+	@$(CARGO) rustc --release --lib --crate-type cdylib,staticlib
+	@$(CARGO) build --release -p flowmesh-server
+
+.PHONY: examples
+examples: build
+	@$(MAKE) --no-print-directory -C examples-c OUT=$(abspath $(TARGET)/examples) LIB=$(abspath $(RELEASE))
+
+.PHONY: run
+run: setup-build examples ## Build, run the quickstart in a directory, ship a file through the server (FILE=)
+	@scripts/run $(FILE)
+
+.PHONY: setup-build
+setup-build:
+	@scripts/setup build
+
+.PHONY: test
+test: setup ## Everything that must hold: Rust, C, crash rounds, disk full, examples
+	@scripts/test
+
+.PHONY: crash
+crash: ## Kill a writing process with SIGKILL and check what it was told (ROUNDS=50)
+	FLOWMESH_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p flowmesh-server --test crash -- --nocapture
+
+.PHONY: proto
+proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
+	touch proto/flowmesh/v1/flowmesh.proto
+	$(CARGO) build -p flowmesh-proto
+
+.PHONY: header
+header: ## Regenerate include/flowmesh.h from the Rust sources
+	$(CARGO) build --lib
+	cp "$$($(CARGO) run -q --example header-path 2>/dev/null || ls -t $(TARGET)/debug/build/flowmesh-*/out/flowmesh.h | head -n 1)" include/flowmesh.h
+
+C_SOURCES = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
+
+.PHONY: format
+format: ## Format Rust, C and Python
+	$(CARGO) fmt --all
+	clang-format -i $(C_SOURCES)
+
+.PHONY: lint
+lint: ## Formatting and lints, as CI checks them
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --no-default-features --lib -- -D warnings
+	clang-format --dry-run -Werror $(C_SOURCES)
+
+.PHONY: bench
+bench: setup-bench build ## Engine and client benchmarks against their peers, as tables
+	@bench/run
+
+.PHONY: setup-bench
+setup-bench:
+	@scripts/setup bench
+
+.PHONY: bench-peers
+bench-peers: build ## The whole system against NATS, Redis, PostgreSQL, beanstalkd, Kafka, etcd
+	bench/peers/run.py --install
+	bench/peers/run.py --rounds 5
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(CARGO) clean
