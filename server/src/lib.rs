@@ -9,6 +9,8 @@ pub mod commit;
 pub mod database;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod resource;
 pub mod services;
 pub mod streams;

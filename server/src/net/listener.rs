@@ -1,0 +1,136 @@
+//! Listening sockets and the connections they accept.
+
+use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tonic::body::Body;
+use tower::Service;
+
+use super::{address::Address, connection};
+
+/// Pause after a failed accept that is not the peer's doing, such as no free descriptor: nothing
+/// tells when one is free again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A bound socket. A unix socket's file goes with it.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: Address,
+}
+
+impl Listener {
+    pub async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(wanted) => {
+                let socket = TcpListener::bind(wanted).await?;
+                let address = Address::Tcp(socket.local_addr()?);
+                Ok(Self { socket: Socket::Tcp(socket), address })
+            }
+            Address::Unix(path) => {
+                remove_stale(path)?;
+                let socket = Socket::Unix(UnixListener::bind(path)?);
+                Ok(Self { socket, address: address.clone() })
+            }
+        }
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Serves connections with `service` until the sender of `stopped` is gone and the last
+    /// connection has ended.
+    pub async fn accept<S>(self, service: S, mut stopped: watch::Receiver<()>)
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                _ = stopped.changed() => break,
+                // Takes finished connections out of the set.
+                Some(_) = connections.join_next() => continue,
+                accepted = self.accept_one() => accepted,
+            };
+            match accepted {
+                Ok(Accepted::Tcp(stream)) => {
+                    connections.spawn(connection::serve(stream, service.clone(), stopped.clone()));
+                }
+                Ok(Accepted::Unix(stream)) => {
+                    connections.spawn(connection::serve(stream, service.clone(), stopped.clone()));
+                }
+                Err(e) if of_the_peer(&e) => tracing::debug!("a connection was gone at once: {e}"),
+                Err(e) => {
+                    tracing::warn!("cannot accept on {}: {e}", self.address);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self);
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn accept_one(&self) -> io::Result<Accepted> {
+        match &self.socket {
+            Socket::Tcp(socket) => {
+                let (stream, _) = socket.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream))
+            }
+            Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
+        }
+    }
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Address::Unix(path) = &self.address
+            && let Err(e) = fs::remove_file(path)
+        {
+            tracing::warn!("cannot remove the socket {}: {e}", path.display());
+        }
+    }
+}
+
+/// Errors that concern one connection and not the listening socket.
+fn of_the_peer(e: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+    matches!(e.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
+}
+
+/// Removes the socket file of a server that died; refuses that of one that answers, and any
+/// other file.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if !kind.is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists and is not a socket"));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "a running server has this socket")),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(e) => Err(e),
+    }
+}

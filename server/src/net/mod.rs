@@ -1,0 +1,100 @@
+//! The services on sockets: listening, HTTP/2, the standard health and reflection services, and
+//! an orderly stop.
+//!
+//! Everything a call means is decided in [`crate::services`]; here are only connections.
+
+mod address;
+mod connection;
+mod dispatch;
+mod listener;
+
+use std::{io, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+};
+use tonic_health::ServingStatus;
+
+pub use address::{Address, BadAddress};
+use dispatch::Dispatch;
+use listener::Listener;
+
+use crate::{
+    Engine,
+    services::{Gate, Routes},
+};
+
+/// How long a stop waits for calls and connections to end before it cuts them.
+pub const GRACE: Duration = Duration::from_secs(4);
+
+/// Why the server cannot listen at an address.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address as configured.
+    pub address: Address,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Sockets that listen and do not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+}
+
+impl Server {
+    /// Binds every address, or none.
+    pub async fn bind(addresses: &[Address]) -> Result<Self, BindError> {
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let bound = Listener::bind(address).await;
+            listeners.push(bound.map_err(|source| BindError { address: address.clone(), source })?);
+        }
+        Ok(Self { listeners })
+    }
+
+    /// The addresses really bound, with the port that the system chose where 0 was asked for.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// Serves `engine` until `stop` resolves, then stops in order: no new connections and calls,
+    /// waiting calls end with UNAVAILABLE, the engine commits and closes. What has not ended
+    /// after [`GRACE`] is cut; tells whether all ended by itself.
+    pub async fn serve(
+        self,
+        engine: Engine,
+        max_message_bytes: usize,
+        stop: impl Future<Output = ()>,
+    ) -> bool {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let serving = if engine.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in dispatch::SERVICE_NAMES {
+            reporter.set_service_status(service, serving).await;
+        }
+        let gate = Gate::new(Dispatch::new(
+            Routes::new(engine.clone(), max_message_bytes),
+            health,
+            dispatch::reflection(),
+        ));
+
+        let (stopping, stopped) = watch::channel(());
+        let mut accepting = JoinSet::new();
+        for listener in self.listeners {
+            accepting.spawn(listener.accept(gate.clone(), stopped.clone()));
+        }
+        stop.await;
+
+        // Connections say GOAWAY first, so that clients do not bring their next call here.
+        drop(stopping);
+        let ended = async {
+            dispatch::retire(reporter).await;
+            let closed = spawn_blocking(move || engine.close()).await;
+            while accepting.join_next().await.is_some() {}
+            closed.is_ok()
+        };
+        tokio::time::timeout(GRACE, ended).await.unwrap_or(false)
+    }
+}

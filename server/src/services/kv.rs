@@ -1,0 +1,71 @@
+//! KVService.
+
+use std::sync::Arc;
+
+use flowmesh_proto::{
+    server::kv_service_server::KvService,
+    v1::{
+        DeleteRequest, DeleteResponse, ExistsRequest, ExistsResponse, GetRequest, GetResponse,
+        ListKeysRequest, ListKeysResponse, SetRequest, SetResponse,
+    },
+};
+use tonic::{Request, Response, Result, Status, async_trait};
+
+use super::{fields, ok};
+use crate::{engine::KvStore, resource::ResourceKind::Kv as KIND};
+
+pub struct Kv {
+    stores: Arc<dyn KvStore>,
+}
+
+impl Kv {
+    pub fn new(stores: Arc<dyn KvStore>) -> Self {
+        Self { stores }
+    }
+}
+
+#[async_trait]
+impl KvService for Kv {
+    async fn set(&self, request: Request<SetRequest>) -> Result<Response<SetResponse>> {
+        let r = request.into_inner();
+        let store = fields::resource(r.resource_path, KIND)?;
+        fields::key(&r.key)?;
+        fields::not_empty("value", &r.value)?;
+        fields::seconds("ttl_seconds", r.ttl_seconds)?;
+        self.stores.set(&store, &r.key, r.value, r.ttl_seconds).await?;
+        Ok(Response::new(SetResponse { status: ok() }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>> {
+        let r = request.into_inner();
+        let store = fields::resource(r.resource_path, KIND)?;
+        fields::key(&r.key)?;
+        match self.stores.get(&store, &r.key).await? {
+            Some(value) => Ok(Response::new(GetResponse { status: ok(), value })),
+            None => Err(Status::not_found(format!("no key {:?} in {store}", r.key))),
+        }
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>> {
+        let r = request.into_inner();
+        let store = fields::resource(r.resource_path, KIND)?;
+        fields::key(&r.key)?;
+        self.stores.delete(&store, &r.key).await?;
+        Ok(Response::new(DeleteResponse { status: ok() }))
+    }
+
+    async fn exists(&self, request: Request<ExistsRequest>) -> Result<Response<ExistsResponse>> {
+        let r = request.into_inner();
+        let store = fields::resource(r.resource_path, KIND)?;
+        fields::key(&r.key)?;
+        let exists = self.stores.exists(&store, &r.key).await?;
+        Ok(Response::new(ExistsResponse { status: ok(), exists }))
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>> {
+        let r = request.into_inner();
+        let store = fields::resource(r.resource_path, KIND)?;
+        let keys = self.stores.list_keys(&store, &r.prefix).await?;
+        Ok(Response::new(ListKeysResponse { status: ok(), keys }))
+    }
+}
