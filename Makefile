@@ -52,8 +52,7 @@ proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 
 .PHONY: header
 header: ## Regenerate include/flowmesh.h from the Rust sources
-	$(CARGO) build --lib
-	cp "$$($(CARGO) run -q --example header-path 2>/dev/null || ls -t $(TARGET)/debug/build/flowmesh-*/out/flowmesh.h | head -n 1)" include/flowmesh.h
+	FLOWMESH_RENEW_HEADER=1 $(CARGO) test -q --test header
 
 C_SOURCES = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
 

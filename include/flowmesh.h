@@ -1,0 +1,1410 @@
+/*
+ * flowmesh.h - streams, queues and key-value storage.
+ *
+ * Generated from src/capi by cbindgen; `make header` renews it. Apache-2.0.
+ *
+ * OVERVIEW
+ *
+ * FlowMesh keeps three kinds of things, each named by (tenant, namespace, name):
+ *   streams  ordered logs of events; consumer groups remember how far they have read;
+ *   queues   jobs that are leased, acknowledged, retried and dead-lettered;
+ *   stores   values under keys, with an optional time to live.
+ * They live in a flowmesh-server (endpoint "host:port", "http://host:port", "unix:/path") or in
+ * this process ("embedded:/dir" on disk, "embedded:" in memory). The functions are the same.
+ *
+ *     #include <flowmesh.h>
+ *
+ *     flowmesh_client_t *client = NULL;
+ *     flowmesh_stream_t *stream = NULL;
+ *     flowmesh_error_t *error = NULL;
+ *     flowmesh_event_t event = FLOWMESH_EVENT_INIT;
+ *     event.payload = FLOWMESH_VIEW_LITERAL("hello");
+ *
+ *     if (flowmesh_client_open("embedded:./data", NULL, &client, &error) ||
+ *         flowmesh_stream_open(client, "acme", "shop", "orders", &stream, &error) ||
+ *         flowmesh_stream_write(stream, &event, 1, NULL, NULL, &error)) {
+ *         fprintf(stderr, "%s\n", flowmesh_error_message(error));
+ *     }
+ *     flowmesh_error_free(error);
+ *     flowmesh_stream_free(stream);
+ *     flowmesh_client_free(client);
+ *
+ * Calls and errors. Calls that can fail return a flowmesh_status_t: FLOWMESH_OK is 0, 1 to 16
+ * are the gRPC codes, from 100 on the library's own. The last parameter, `error`, may be NULL.
+ * On success *error becomes NULL. On failure it becomes an object to be given to
+ * flowmesh_error_free, and every other output is left as it was. A NULL where a pointer is needed
+ * gives FLOWMESH_INVALID_ARGUMENT. Pointers that may be NULL are marked FLOWMESH_NULLABLE;
+ * results that must be looked at, FLOWMESH_MUST_CHECK. Every call can also end with
+ * FLOWMESH_INTERNAL (a defect, caught at the boundary), FLOWMESH_FORKED (see PROCESS) and,
+ * when it works on a closed client, FLOWMESH_CLOSED.
+ *
+ * Memory. What a call gives you is freed once with the function of its type's name; free(NULL)
+ * does nothing. Objects keep what they depend on alive, so any order of frees is safe: a stream
+ * works on after flowmesh_client_free. Freeing is not closing. Results own everything in them;
+ * what their accessors return is borrowed until the result is freed. Inputs are copied before
+ * the call returns. `const` on a handle says only that the call does not free it.
+ *
+ * Bytes and texts. Payloads, keys and values are views, a pointer with a length; names given
+ * once (endpoint, tenant, namespace, name, consumer group, job id) end in NUL. Texts are UTF-8.
+ *
+ * Names. Tenant, namespace and name have 1 to 255 bytes, are not only white space and hold no
+ * control character; only `name` may hold '/'. A consumer group has 1 to 255 bytes without
+ * control characters, a key 1 to 1024 bytes. Payloads and values hold at least 1 byte. A request
+ * is at most 4 MiB unless the server allows more.
+ *
+ * Threads. Every object may be used by any number of threads at once; only its free must be the
+ * last use. Callbacks run on a thread of the library, never with a lock held, one at a time for
+ * a subscription; they may call anything here, also close or free what called them. They must
+ * return, not throw or longjmp.
+ *
+ * Time. Durations are milliseconds (_ms), instants unix nanoseconds (_ns). Every call has a
+ * deadline: `timeout_ms` in its options, where 0 means the client's default (30 s) and -1 none.
+ * Where a timeout is a parameter it is that of poll(2): 0 does not wait, -1 waits for ever. A
+ * flowmesh_cancel_t in the options ends a blocked call from another thread. The server counts
+ * delays, leases and times to live in whole seconds: they are rounded up.
+ *
+ * Options. NULL means the defaults. Fill others from their _INIT macro, then set what you need:
+ *     flowmesh_read_options_t options = FLOWMESH_READ_OPTIONS_INIT;
+ *     options.max_messages = 1000;
+ *
+ * GUARANTEES
+ *
+ * When a change was acknowledged (FLOWMESH_OK) it is stored: under the server's default fsync
+ * policy it survives a crash of the machine. When a call fails, flowmesh_error_outcome says
+ * whether its change was not applied, was applied, or is unknown. A call is repeated by the
+ * library only after the connection failed, within its deadline, and only if a repeat cannot do
+ * harm:
+ *
+ *   call                        order                         repeated?      a repeat can
+ *   stream write                a batch gets consecutive      no             (yours: duplicate
+ *                               offsets, whole or not at all                  the whole batch)
+ *   stream read, offsets,       by offset                     yes            nothing
+ *     group state
+ *   commit_offset               last commit wins              yes            undo a commit that
+ *                                                                            another thread made
+ *                                                                            in between
+ *   subscription                by offset, no gap and no      resumes after  nothing
+ *                               repeat within the process     the last one
+ *   enqueue, replay_dlq_job     seq rises by one              no             (yours: enqueue
+ *                                                                            twice; replay:
+ *                                                                            NOT_FOUND)
+ *   reserve, receive            visible_at, then seq          no             (lost reply: the
+ *                                                                            job returns when
+ *                                                                            its lease ends)
+ *   ack                         -                             yes            nothing
+ *   nack                        -                             no             (yours: NOT_FOUND)
+ *   retry policy set, get;      last set wins                 yes            undo a set made in
+ *     stats, list_dlq_jobs                                                   between
+ *   kv set, delete              last write wins               yes            undo a write made
+ *                                                                            in between
+ *   kv get, exists, list_keys   -                             yes            nothing
+ *
+ * Delivery of jobs is at least once: a lease that ends before the ack hands the job out again.
+ *
+ * PROCESS
+ *
+ * The library starts its threads at the first use that needs one: "flowmesh-io" (connections),
+ * "flowmesh-callback" (callbacks) and, for embedded endpoints, those of the engine. It changes no
+ * signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit hooks. After
+ * fork, calls in the child return FLOWMESH_FORKED and frees are safe, until
+ * flowmesh_after_fork_child.
+ */
+#ifndef FLOWMESH_H
+#define FLOWMESH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** Version of this header; flowmesh_version() tells that of the library. */
+#define FLOWMESH_VERSION_MAJOR 1
+#define FLOWMESH_VERSION_MINOR 0
+#define FLOWMESH_VERSION_PATCH 0
+#define FLOWMESH_VERSION_STRING "1.0.0"
+
+/** The pointer may be NULL; all others must not be. For tools; define it as you like before. */
+#ifndef FLOWMESH_NULLABLE
+#define FLOWMESH_NULLABLE
+#endif
+
+/** The result must be looked at. */
+#if defined(__GNUC__) || defined(__clang__)
+#define FLOWMESH_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define FLOWMESH_MUST_CHECK
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+
+// Success.
+#define FLOWMESH_OK 0
+
+// The caller cancelled the call.
+#define FLOWMESH_CANCELLED 1
+
+// The other side failed without saying how.
+#define FLOWMESH_UNKNOWN 2
+
+// An argument breaks a rule; the message names both.
+#define FLOWMESH_INVALID_ARGUMENT 3
+
+// The call's time was up.
+#define FLOWMESH_DEADLINE_EXCEEDED 4
+
+// The resource, job or key does not exist.
+#define FLOWMESH_NOT_FOUND 5
+
+// It exists already.
+#define FLOWMESH_ALREADY_EXISTS 6
+
+// The token, or the system, does not permit it.
+#define FLOWMESH_PERMISSION_DENIED 7
+
+// The storage is full, or a message is larger than allowed.
+#define FLOWMESH_RESOURCE_EXHAUSTED 8
+
+// The present state does not permit the call.
+#define FLOWMESH_FAILED_PRECONDITION 9
+
+// A conflict ended the call.
+#define FLOWMESH_ABORTED 10
+
+// A value lies outside its range.
+#define FLOWMESH_OUT_OF_RANGE 11
+
+// The server does not know the call.
+#define FLOWMESH_UNIMPLEMENTED 12
+
+// Storage failed or is damaged, or a defect of the library or server.
+#define FLOWMESH_INTERNAL 13
+
+// The server cannot be reached or is stopping; try again later.
+#define FLOWMESH_UNAVAILABLE 14
+
+// Data were lost.
+#define FLOWMESH_DATA_LOSS 15
+
+// The token is missing, unknown or expired.
+#define FLOWMESH_UNAUTHENTICATED 16
+
+// The client or subscription is closed, or the library was shut down.
+#define FLOWMESH_CLOSED 100
+
+// The process is the child of a fork; see flowmesh_after_fork_child.
+#define FLOWMESH_FORKED 101
+
+// The change may or may not have happened.
+#define FLOWMESH_OUTCOME_UNKNOWN 0
+
+// The change did not happen and will not.
+#define FLOWMESH_OUTCOME_NOT_APPLIED 1
+
+// The change happened, although the call failed.
+#define FLOWMESH_OUTCOME_APPLIED 2
+
+// Before the call returns: they survive a power cut. The default.
+#define FLOWMESH_FSYNC_ALWAYS 0
+
+// Within a second; a crash of the process loses nothing.
+#define FLOWMESH_FSYNC_INTERVAL 1
+
+// When the system likes; a crash of the process loses nothing.
+#define FLOWMESH_FSYNC_NONE 2
+
+// Connected, or connected again: from here on nothing written is missed.
+#define FLOWMESH_SUBSCRIPTION_CONNECTED 1
+
+// The connection is lost; the subscription reconnects by itself.
+#define FLOWMESH_SUBSCRIPTION_LOST 2
+
+// Over: the server refused it, or it was closed. The last call.
+#define FLOWMESH_SUBSCRIPTION_ENDED 3
+
+// Start after the last offset that the consumer group committed; at 0 when there is none.
+#define FLOWMESH_START_COMMITTED -1
+
+// Start with what is written from now on.
+#define FLOWMESH_START_NEW -2
+
+// initial_backoff_ms each time.
+#define FLOWMESH_BACKOFF_FIXED 1
+
+// initial_backoff_ms times n.
+#define FLOWMESH_BACKOFF_LINEAR 2
+
+// initial_backoff_ms times backoff_multiplier to the power of n-1.
+#define FLOWMESH_BACKOFF_EXPONENTIAL 3
+
+// Room that a job id needs: 32 hex digits and the NUL.
+#define FLOWMESH_JOB_ID_SIZE 33
+
+// Ends blocked calls from another thread: put it into the options of any number of calls. Once
+// cancelled it stays so. Thread-safe.
+//
+//     flowmesh_reserve_options_t options = FLOWMESH_RESERVE_OPTIONS_INIT;
+//     options.wait_ms = -1;
+//     options.cancel = cancel; // another thread calls flowmesh_cancel_cancel(cancel)
+//     status = flowmesh_queue_reserve(queue, &options, &job, &error);
+typedef struct flowmesh_cancel_t flowmesh_cancel_t;
+
+// How to reach a server, or how to run the engine of an embedded endpoint. Thread-safe; the
+// client copies what it needs, so that options can be freed or changed after
+// flowmesh_client_open. Setters take the value or refuse it (FLOWMESH_INVALID_ARGUMENT) and leave
+// the old one; they do not block.
+typedef struct flowmesh_client_options_t flowmesh_client_options_t;
+
+// A connection to one endpoint, or an engine in this process. Thread-safe; one serves any number
+// of threads. Opening does no I/O: the first call connects, and a lost connection is made anew.
+//
+//     flowmesh_client_options_t *options = NULL;
+//     status = flowmesh_client_options_new(&options, &error);
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_client_options_set_timeout_ms(options, 5000, &error);
+//     }
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_client_open("localhost:50051", options, &client, &error);
+//     }
+//     flowmesh_client_options_free(options);
+typedef struct flowmesh_client_t flowmesh_client_t;
+
+// Why a call failed, in detail. Immutable; any thread. It belongs to the caller of the failed
+// call, who frees it; one given to a callback is lent for the call.
+//
+//     if (flowmesh_kv_delete(kv, key, NULL, &error) != FLOWMESH_OK) {
+//         fprintf(stderr, "%s: %s\n", flowmesh_status_name(flowmesh_error_status(error)),
+//                 flowmesh_error_message(error));
+//         flowmesh_error_free(error);
+//         error = NULL;
+//     }
+typedef struct flowmesh_error_t flowmesh_error_t;
+
+// Jobs and everything in them. Immutable, thread-safe.
+//
+//     size_t acked = 0;
+//     status = flowmesh_queue_receive(queue, 100, NULL, &batch, &error);
+//     if (status == FLOWMESH_OK) {
+//         for (size_t i = 0; i < flowmesh_job_batch_count(batch); i++) {
+//             handle(flowmesh_job_batch_at(batch, i));
+//         }
+//         status = flowmesh_job_batch_ack(batch, NULL, &acked, &error);
+//     }
+//     flowmesh_job_batch_free(batch);
+typedef struct flowmesh_job_batch_t flowmesh_job_batch_t;
+
+// Keys that were listed. Immutable, thread-safe.
+typedef struct flowmesh_key_list_t flowmesh_key_list_t;
+
+// A key-value store. Thread-safe. It keeps its client alive.
+//
+//     flowmesh_kv_t *settings = NULL;
+//     flowmesh_value_t *value = NULL;
+//     flowmesh_view_t key = FLOWMESH_VIEW_LITERAL("colour");
+//     status = flowmesh_kv_open(client, "acme", "shop", "settings", &settings, &error);
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_kv_set(settings, key, flowmesh_view_str("red"), NULL, &error);
+//     }
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_kv_get(settings, key, NULL, &value, &error);
+//     }
+//     if (status == FLOWMESH_OK) {
+//         printf(FLOWMESH_VIEW_FMT "\n", FLOWMESH_VIEW_ARG(flowmesh_value_data(value)));
+//     }
+//     flowmesh_value_free(value);
+//     flowmesh_kv_free(settings);
+typedef struct flowmesh_kv_t flowmesh_kv_t;
+
+// Messages in ascending offset and everything in them. Immutable, thread-safe. One that a call
+// gave you is yours to free; one given to a callback is lent for the call, and
+// flowmesh_message_batch_retain keeps it.
+typedef struct flowmesh_message_batch_t flowmesh_message_batch_t;
+
+// A job queue. Thread-safe. It keeps its client alive.
+//
+//     flowmesh_queue_t *mails = NULL;
+//     flowmesh_job_t *job = NULL;
+//     status = flowmesh_queue_open(client, "acme", "shop", "mails", &mails, &error);
+//     if (status == FLOWMESH_OK) {
+//         flowmesh_view_t payload = FLOWMESH_VIEW_LITERAL("to: bob");
+//         status = flowmesh_queue_enqueue(mails, payload, NULL, NULL, NULL, &error);
+//     }
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_queue_reserve(mails, NULL, &job, &error);
+//     }
+//     if (status == FLOWMESH_OK && job != NULL) {
+//         status = flowmesh_job_ack(job, NULL, &error); // or flowmesh_job_nack
+//     }
+//     flowmesh_job_free(job);
+//     flowmesh_queue_free(mails);
+typedef struct flowmesh_queue_t flowmesh_queue_t;
+
+// Pages through a stream, remembering where it is. Thread-safe: each page goes to one caller. It
+// keeps the stream alive.
+//
+//     flowmesh_stream_reader_t *reader = NULL;
+//     status = flowmesh_stream_reader_open(stream, 0, NULL, &reader, &error);
+//     for (size_t n = 1; status == FLOWMESH_OK && n > 0;) {
+//         status = flowmesh_stream_reader_next(reader, NULL, &batch, &error);
+//         if (status == FLOWMESH_OK) {
+//             n = flowmesh_message_batch_count(batch); // 0: at the end for now
+//             handle(batch);
+//             flowmesh_message_batch_free(batch);
+//         }
+//     }
+//     flowmesh_stream_reader_free(reader);
+typedef struct flowmesh_stream_reader_t flowmesh_stream_reader_t;
+
+// A stream: an ordered, durable log. Thread-safe. It keeps its client alive.
+//
+//     flowmesh_stream_t *orders = NULL;
+//     flowmesh_message_batch_t *batch = NULL;
+//     status = flowmesh_stream_open(client, "acme", "shop", "orders", &orders, &error);
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_stream_read(orders, 0, NULL, &batch, &error);
+//     }
+//     for (size_t i = 0; i < flowmesh_message_batch_count(batch); i++) {
+//         const flowmesh_message_t *m = flowmesh_message_batch_at(batch, i);
+//         printf("%lld: " FLOWMESH_VIEW_FMT "\n", (long long)m->offset,
+//                FLOWMESH_VIEW_ARG(m->payload));
+//     }
+//     flowmesh_message_batch_free(batch);
+//     flowmesh_stream_free(orders);
+typedef struct flowmesh_stream_t flowmesh_stream_t;
+
+// How to subscribe. Thread-safe; copied when the subscription starts. Setters take the value or
+// refuse it (FLOWMESH_INVALID_ARGUMENT) and leave the old one; they do not block.
+typedef struct flowmesh_subscription_options_t flowmesh_subscription_options_t;
+
+// Messages of a stream delivered to a callback, in offset order, without gap or repeat for as
+// long as the subscription lives: after a lost connection it goes on by itself behind the last
+// message delivered. Messages wait in bounded memory while the callback runs; then the server is
+// held up by flow control, and nothing is dropped. Nothing is committed by itself. Thread-safe.
+//
+//     static void on_messages(const flowmesh_message_batch_t *batch, void *user_data)
+//     {
+//         size_t count = flowmesh_message_batch_count(batch);
+//         for (size_t i = 0; i < count; i++) {
+//             handle(flowmesh_message_batch_at(batch, i), user_data);
+//         }
+//     }
+//
+//     status = flowmesh_stream_subscribe(stream, NULL, on_messages, state, NULL, &sub, &error);
+//     ...
+//     flowmesh_subscription_close(sub, -1, NULL); // after this, no callback runs
+//     flowmesh_subscription_free(sub);
+typedef struct flowmesh_subscription_t flowmesh_subscription_t;
+
+// A value that was read. Immutable, thread-safe.
+typedef struct flowmesh_value_t flowmesh_value_t;
+
+// How a call ended: FLOWMESH_OK, a gRPC code (1 to 16) or one of the library's own (from 100).
+// Values are never reused; be ready for ones that a later version adds.
+typedef int32_t flowmesh_status_t;
+
+// Whether a failed call changed anything: one of the FLOWMESH_OUTCOME constants.
+typedef int32_t flowmesh_outcome_t;
+
+// When an embedded engine has acknowledged writes on disk.
+typedef int32_t flowmesh_fsync_t;
+
+// Borrowed bytes: `len` of them at `data`, which may be NULL when `len` is 0. Make one with
+// flowmesh_view_str, flowmesh_view_bytes or FLOWMESH_VIEW_LITERAL; print one with
+// FLOWMESH_VIEW_FMT and FLOWMESH_VIEW_ARG. A view owns nothing: it is good for as long as what
+// it was taken from.
+typedef struct {
+    // First byte.
+    const uint8_t *data;
+    // Number of bytes.
+    size_t len;
+} flowmesh_view_t;
+
+// A header of an event, message or job: metadata as UTF-8 text. Keys are unique within one
+// event; of equal ones the last counts. This struct never grows.
+typedef struct {
+    // Name.
+    flowmesh_view_t key;
+    // Value, may be empty.
+    flowmesh_view_t value;
+} flowmesh_header_t;
+
+// An event to write. Start from FLOWMESH_EVENT_INIT.
+typedef struct {
+    // sizeof(flowmesh_event_t); the same in every event of an array.
+    size_t size;
+    // At least 1 byte.
+    flowmesh_view_t payload;
+    // `header_count` headers; may be NULL when there are none.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+} flowmesh_event_t;
+
+// Where a consumer group stands. Start from FLOWMESH_GROUP_STATE_INIT.
+typedef struct {
+    // sizeof(flowmesh_group_state_t).
+    size_t size;
+    // Last offset that the group committed, -1 when none.
+    int64_t committed_offset;
+    // Last offset written, -1 when the stream is empty.
+    int64_t latest_offset;
+    // Messages that the group has still to process, -1 when the stream is empty.
+    int64_t lag;
+} flowmesh_group_state_t;
+
+// A message of a stream. Borrowed from its batch; later versions append fields, so never copy it
+// by value or rely on its size.
+typedef struct {
+    // Position in the stream, from 0.
+    int64_t offset;
+    // When it was written, by the server's clock.
+    int64_t created_at_ns;
+    // As written.
+    flowmesh_view_t payload;
+    // `header_count` headers; see also flowmesh_message_get_header.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+    // Id of the message.
+    flowmesh_view_t id;
+    // The stream, as "tenant/namespace/stream/name".
+    flowmesh_view_t resource_path;
+    // Partition, always 0.
+    int32_t partition;
+    // Version of the schema that the payload was checked against, 0 for none.
+    int32_t schema_version;
+} flowmesh_message_t;
+
+// State of a subscription.
+typedef int32_t flowmesh_subscription_state_t;
+
+// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST
+// and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as the
+// subscription's message callback, and in order with it.
+typedef void (*flowmesh_state_callback_t)(flowmesh_subscription_state_t state,
+                                          const flowmesh_error_t *FLOWMESH_NULLABLE reason,
+                                          void *user_data);
+
+// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
+// library; what it calls may block.
+typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batch,
+                                            void *user_data);
+
+// A job. Reached only by pointer; later versions append fields, so never copy it by value or rely
+// on its size. Immutable, thread-safe. One from flowmesh_queue_reserve is yours to free; one from a
+// batch is borrowed from it. It keeps its queue alive.
+typedef struct {
+    // Of the library.
+    const void *owner;
+    // Id, NUL-terminated.
+    char id[FLOWMESH_JOB_ID_SIZE];
+    // Number in the queue, from 0.
+    int64_t seq;
+    // As enqueued.
+    flowmesh_view_t payload;
+    // `header_count` headers; see also flowmesh_job_get_header.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+    // The queue, as "tenant/namespace/queue/name".
+    flowmesh_view_t resource_path;
+    // When it was enqueued, by the server's clock.
+    int64_t created_at_ns;
+    // When it last became due, by the server's clock.
+    int64_t visible_at_ns;
+    // When its lease ends, by the server's clock; 0 when it is not leased.
+    int64_t reserve_until_ns;
+    // Deliveries, this one included.
+    int32_t attempts;
+} flowmesh_job_t;
+
+// Counters of a queue; they survive restarts. Start from FLOWMESH_QUEUE_STATS_INIT.
+typedef struct {
+    // sizeof(flowmesh_queue_stats_t).
+    size_t size;
+    // Jobs ever enqueued, moved or replayed into the queue.
+    int64_t total_jobs;
+    // Waiting, due or not.
+    int64_t pending_jobs;
+    // Leased.
+    int64_t in_flight_jobs;
+    // Acknowledged.
+    int64_t completed_jobs;
+    // Moved to the dead-letter queue.
+    int64_t failed_jobs;
+    // Age of the oldest waiting job, 0 if none. Whole seconds.
+    int64_t oldest_job_age_ms;
+} flowmesh_queue_stats_t;
+
+// How the backoff grows with the number n of deliveries.
+typedef int32_t flowmesh_backoff_t;
+
+// When a job that failed is tried again. FLOWMESH_RETRY_POLICY_INIT is the default policy: 3
+// deliveries, 1 s and 2 s apart, then the dead-letter queue.
+typedef struct {
+    // sizeof(flowmesh_retry_policy_t).
+    size_t size;
+    // Deliveries before a job is dead-lettered, 0 for no limit.
+    int32_t max_attempts;
+    // How the backoff grows, a FLOWMESH_BACKOFF constant.
+    flowmesh_backoff_t backoff_strategy;
+    // Backoff after the first delivery; above 0.
+    int64_t initial_backoff_ms;
+    // Longest backoff; from initial_backoff_ms to a year.
+    int64_t max_backoff_ms;
+    // Factor of FLOWMESH_BACKOFF_EXPONENTIAL; above 0 for every strategy.
+    double backoff_multiplier;
+} flowmesh_retry_policy_t;
+
+// Releases `user_data`: called once, after the last call of the callback it came with, on any
+// thread. Also when the call that took it fails.
+typedef void (*flowmesh_drop_t)(void *user_data);
+
+// Options of a single call. Start from FLOWMESH_CALL_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_call_options_t).
+    size_t size;
+    // Deadline of the call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+} flowmesh_call_options_t;
+
+// Options of flowmesh_stream_write. Start from FLOWMESH_WRITE_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_write_options_t).
+    size_t size;
+    // Deadline of the call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+} flowmesh_write_options_t;
+
+// Options of flowmesh_stream_read and flowmesh_stream_reader_open. Start from
+// FLOWMESH_READ_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_read_options_t).
+    size_t size;
+    // Deadline of each call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+    // At most so many messages, 1 to 1000 (above counts as 1000); 0 is 100.
+    int32_t max_messages;
+    // Partition; all events are in 0.
+    int32_t partition;
+} flowmesh_read_options_t;
+
+// Options of calls about offsets. Start from FLOWMESH_OFFSET_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_offset_options_t).
+    size_t size;
+    // Deadline of the call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+    // Partition; all events are in 0.
+    int32_t partition;
+} flowmesh_offset_options_t;
+
+// Options of flowmesh_queue_enqueue. Start from FLOWMESH_ENQUEUE_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_enqueue_options_t).
+    size_t size;
+    // Deadline of the call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+    // How long until the job is due, at most a year; 0 is now.
+    int64_t delay_ms;
+    // `header_count` headers; may be NULL when there are none.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+} flowmesh_enqueue_options_t;
+
+// Options of flowmesh_queue_reserve and flowmesh_queue_receive. Start from
+// FLOWMESH_RESERVE_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_reserve_options_t).
+    size_t size;
+    // Deadline of the call, beyond wait_ms: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+    // Length of the lease, at most 12 hours; 0 is 30 s.
+    int64_t visibility_timeout_ms;
+    // How long to wait for a job: 0 not at all, -1 for ever.
+    int64_t wait_ms;
+} flowmesh_reserve_options_t;
+
+// Options of flowmesh_job_nack and flowmesh_queue_nack. Start from FLOWMESH_NACK_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_nack_options_t).
+    size_t size;
+    // Deadline of the call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+    // How long until the job is due again, at most a year; 0 is what the retry policy says.
+    int64_t delay_ms;
+} flowmesh_nack_options_t;
+
+// Options of flowmesh_kv_set. Start from FLOWMESH_SET_OPTIONS_INIT.
+typedef struct {
+    // sizeof(flowmesh_set_options_t).
+    size_t size;
+    // Deadline of the call: 0 is the client's default, -1 none.
+    int64_t timeout_ms;
+    // Ends the call from another thread; NULL for none.
+    const flowmesh_cancel_t *cancel;
+    // How long the value lives, at most a year; 0 is for ever.
+    int64_t ttl_ms;
+} flowmesh_set_options_t;
+
+// Name of a status without prefix, as in "NOT_FOUND"; "?" for one that this version does not
+// know. The text is static. Does not block; any thread.
+const char *flowmesh_status_name(flowmesh_status_t status);
+
+// The status that the call returned; FLOWMESH_OK for NULL. Does not block; any thread.
+flowmesh_status_t flowmesh_error_status(const flowmesh_error_t *FLOWMESH_NULLABLE error);
+
+// What was tried, on which resource, which rule or reason stopped it; "" for NULL. UTF-8, for
+// people: do not match it. Borrowed until the error is freed. Does not block; any thread.
+const char *flowmesh_error_message(const flowmesh_error_t *FLOWMESH_NULLABLE error);
+
+// The server's own words, or "" when it said nothing; "" for NULL. Borrowed until the error is
+// freed. Does not block; any thread.
+const char *flowmesh_error_detail(const flowmesh_error_t *FLOWMESH_NULLABLE error);
+
+// Whether the same call may succeed later without any change to it. Look at the outcome before
+// you repeat a write or enqueue. False for NULL. Does not block; any thread.
+bool flowmesh_error_retryable(const flowmesh_error_t *FLOWMESH_NULLABLE error);
+
+// Whether the call changed anything; FLOWMESH_OUTCOME_UNKNOWN for NULL. Does not block; any
+// thread.
+flowmesh_outcome_t flowmesh_error_outcome(const flowmesh_error_t *FLOWMESH_NULLABLE error);
+
+// Frees an error. Does not block; any thread.
+void flowmesh_error_free(flowmesh_error_t *FLOWMESH_NULLABLE error);
+
+// Version of the library, "major.minor.patch"; compare with FLOWMESH_VERSION_STRING. The text is
+// static. Does not block; any thread.
+const char *flowmesh_version(void);
+
+// Ends the library's work in this process: subscriptions and waiting calls end, later calls
+// return FLOWMESH_CLOSED, threads stop, embedded engines close their directories. Frees still
+// work. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever), whatever is in flight;
+// call it from any thread, in a callback it does not wait for that callback. Not needed before
+// exit.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
+flowmesh_status_t flowmesh_shutdown(int64_t timeout_ms,
+                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes the library usable in the child of a fork: call it there once, before any other call.
+// What the parent made stays unusable in the child (FLOWMESH_FORKED) and can be freed; new
+// clients work. Elsewhere it does nothing. Does not block.
+flowmesh_status_t flowmesh_after_fork_child(flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes a token; free it with flowmesh_cancel_free. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_cancel_new(flowmesh_cancel_t **cancel,
+                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends every call that holds `cancel`, now or later, with FLOWMESH_CANCELLED. The outcome of a
+// cancelled write is unknown unless it had not been sent. Does not block; any thread.
+flowmesh_status_t flowmesh_cancel_cancel(const flowmesh_cancel_t *cancel,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle; calls that hold the token keep it. Does not block; any thread.
+void flowmesh_cancel_free(flowmesh_cancel_t *FLOWMESH_NULLABLE cancel);
+
+// Makes options with every default; free them with flowmesh_client_options_free. Does not block;
+// any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_new(flowmesh_client_options_t **options,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees options. Does not block; any thread.
+void flowmesh_client_options_free(flowmesh_client_options_t *FLOWMESH_NULLABLE options);
+
+// The bearer token sent with every call. Default: the environment's FLOWMESH_AUTH_TOKEN. "" means
+// none. An embedded endpoint takes no token: flowmesh_client_open refuses one set here and
+// ignores the environment's. Printable ASCII.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_auth_token(const flowmesh_client_options_t *options,
+                                                         const char *token,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Deadline of calls whose options say 0. Default 30000; -1 for none; 0 is refused.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_timeout_ms(const flowmesh_client_options_t *options,
+                                                         int64_t timeout_ms,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// How long one attempt to connect may take. Default 10000; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_connect_timeout_ms(const flowmesh_client_options_t *options,
+                                                                 int64_t timeout_ms,
+                                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The largest reply accepted, and the largest request that an embedded engine accepts. Default:
+// replies of any size, embedded requests of 4 MiB. At least 1024.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_max_message_bytes(const flowmesh_client_options_t *options,
+                                                                size_t max_bytes,
+                                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Embedded directories: when writes reach the disk, a FLOWMESH_FSYNC constant. Clients of one
+// process that open the same directory share the engine, and with it what the first one chose.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_fsync(const flowmesh_client_options_t *options,
+                                                    flowmesh_fsync_t policy,
+                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Embedded endpoints: whether calls that need a stream, queue or store create it (default true).
+// With false such calls end with FLOWMESH_NOT_FOUND where there is none.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_create(const flowmesh_client_options_t *options,
+                                                     bool create,
+                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// "embedded:" in memory: gives the engine a clock that moves only by flowmesh_test_clock_advance,
+// so that tests of delays, leases and times to live need not sleep. Other endpoints refuse it
+// when they are opened.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_test_clock(const flowmesh_client_options_t *options,
+                                                         bool test_clock,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes a client for `endpoint`: "host:port", "http://host:port", "unix:/path", "embedded:/dir"
+// (or a relative directory; its parent must exist) or "embedded:" (in memory, a world of its
+// own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
+// not block; any thread. Free the client with flowmesh_client_free.
+//
+// FLOWMESH_INVALID_ARGUMENT: malformed endpoint, or options that do not go with it.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_open(const char *FLOWMESH_NULLABLE endpoint,
+                                       const flowmesh_client_options_t *FLOWMESH_NULLABLE options,
+                                       flowmesh_client_t **client,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Connects now, for those who want to know early: waits until the endpoint answers a health
+// check, or until an embedded engine is open. Blocks for at most `timeout_ms` (0 does not wait,
+// -1 for ever); any thread.
+//
+// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server.
+// FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_NOT_FOUND (the directory's
+// parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
+// process, or written by a future version).
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
+                                          int64_t timeout_ms,
+                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Closes the client for everything that was opened from it: waiting calls and subscriptions end
+// with FLOWMESH_CLOSED, later calls return it. Blocks for at most `timeout_ms` (0 does not wait,
+// -1 for ever) until all is quiet; inside a callback it returns at once. After FLOWMESH_OK no
+// callback of this client runs. A second close is fine. Any thread.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; none starts any more. What calls
+// left unsent or unacknowledged, each of them reports itself, in its outcome.
+flowmesh_status_t flowmesh_client_close(const flowmesh_client_t *client,
+                                        int64_t timeout_ms,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle. It does not close: streams, queues, stores and subscriptions of the client
+// work on, and the connection ends with the last of them. Does not block; any thread, a
+// callback's too.
+void flowmesh_client_free(flowmesh_client_t *FLOWMESH_NULLABLE client);
+
+// Asks the server for a sign of life. Blocks up to the deadline; any thread.
+//
+// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: there was none.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_health_check(const flowmesh_client_t *client,
+                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Whether the server's storage can take work; a server that is not ready is no failure. Blocks up
+// to the deadline; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_readiness_check(const flowmesh_client_t *client,
+                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                  bool *ready,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Moves the test clock of an "embedded:" client forward: what became due by then (leases, delays,
+// times to live) is due when the call returns. Does not block; any thread.
+//
+// FLOWMESH_INVALID_ARGUMENT: `by_ms` is negative. FLOWMESH_FAILED_PRECONDITION: the client has no
+// test clock, see flowmesh_client_options_set_test_clock.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_test_clock_advance(const flowmesh_client_t *client,
+                                              int64_t by_ms,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Names a stream. Does no I/O and does not block; any thread. The first write or subscription
+// creates the stream. Free the handle with flowmesh_stream_free.
+//
+// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_open(const flowmesh_client_t *client,
+                                       const char *tenant,
+                                       const char *name_space,
+                                       const char *name,
+                                       flowmesh_stream_t **stream,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle; its readers, batches and subscriptions live on. Does not block; any thread.
+void flowmesh_stream_free(flowmesh_stream_t *FLOWMESH_NULLABLE stream);
+
+// Appends `count` events as one batch: all of them or none, at consecutive offsets. They are
+// copied before the call returns. `offsets`, if not NULL, has room for `count` and receives the
+// offset of each. Blocks until the batch is stored, up to the deadline; any thread. Never
+// repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the batch may be stored,
+// and writing it again may store it twice.
+//
+// FLOWMESH_INVALID_ARGUMENT: no event, an empty payload, a header that is not UTF-8.
+// FLOWMESH_RESOURCE_EXHAUSTED: the batch is larger than the server allows (4 MiB), or its storage
+// is full.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_write(const flowmesh_stream_t *stream,
+                                        const flowmesh_event_t *events,
+                                        size_t count,
+                                        const flowmesh_write_options_t *FLOWMESH_NULLABLE options,
+                                        int64_t *FLOWMESH_NULLABLE offsets,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads messages from `offset` (at least 0) on, in order: up to options->max_messages, fewer where
+// the reply would pass 4 MiB, none past the end. Never waits for new ones. The batch belongs to
+// the caller: flowmesh_message_batch_free. Blocks up to the deadline; any thread. Repeated by
+// the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_read(const flowmesh_stream_t *stream,
+                                       int64_t offset,
+                                       const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
+                                       flowmesh_message_batch_t **batch,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Records `offset` as the last one that `consumer_group` has processed; -1 forgets. Any value
+// from -1 on is taken, also backwards. Blocks until it is stored, up to the deadline; any
+// thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_INVALID_ARGUMENT: offset below -1, bad group name. FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_commit_offset(const flowmesh_stream_t *stream,
+                                                const char *consumer_group,
+                                                int64_t offset,
+                                                const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks for the last offset that `consumer_group` committed, -1 when none. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_get_offset(const flowmesh_stream_t *stream,
+                                             const char *consumer_group,
+                                             const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                             int64_t *offset,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks for the last offset written, -1 when the stream is empty. Blocks up to the deadline; any
+// thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_latest_offset(const flowmesh_stream_t *stream,
+                                                const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                int64_t *offset,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks where `consumer_group` stands. `state->size` must be set (FLOWMESH_GROUP_STATE_INIT).
+// Blocks up to the deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_group_state(const flowmesh_stream_t *stream,
+                                              const char *consumer_group,
+                                              const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_group_state_t *state,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Number of messages; 0 for NULL. Does not block; any thread.
+size_t flowmesh_message_batch_count(const flowmesh_message_batch_t *batch);
+
+// Message `index`, counted from 0; NULL when there is none. Borrowed until the batch is freed.
+// Does not block; any thread.
+const flowmesh_message_t *flowmesh_message_batch_at(const flowmesh_message_batch_t *batch,
+                                                    size_t index);
+
+// Gives you a batch of your own with the same messages, without copying them: for keeping what a
+// callback was lent. Free it with flowmesh_message_batch_free. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_message_batch_retain(const flowmesh_message_batch_t *batch,
+                                                flowmesh_message_batch_t **retained,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees a batch and every view into it. Not for a batch that was lent to a callback. Does not
+// block; any thread.
+void flowmesh_message_batch_free(flowmesh_message_batch_t *FLOWMESH_NULLABLE batch);
+
+// Looks up the header `key` of `message`: true, and its value in `value`, or false. The value is
+// borrowed from the message. False also for NULL arguments. Does not block; any thread.
+bool flowmesh_message_get_header(const flowmesh_message_t *message,
+                                 const char *key,
+                                 flowmesh_view_t *value);
+
+// Makes a reader that starts at `offset` (at least 0); options->max_messages is its page size.
+// Does no I/O and does not block; any thread. Free it with flowmesh_stream_reader_free.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_reader_open(const flowmesh_stream_t *stream,
+                                              int64_t offset,
+                                              const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_stream_reader_t **reader,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the next page; an empty batch means that the end is reached for now (also when nobody has
+// written to the stream yet). After a failure the reader stays where it was. Options given here
+// replace those of the reader. Free the batch with flowmesh_message_batch_free. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_reader_next(const flowmesh_stream_reader_t *reader,
+                                              const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_message_batch_t **batch,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees a reader. Does not block; any thread.
+void flowmesh_stream_reader_free(flowmesh_stream_reader_t *FLOWMESH_NULLABLE reader);
+
+// Makes options with every default; free them with flowmesh_subscription_options_free. Does not
+// block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_new(flowmesh_subscription_options_t **options,
+                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees options. A state callback that no subscription took is dropped. Does not block; any
+// thread.
+void flowmesh_subscription_options_free(flowmesh_subscription_options_t *FLOWMESH_NULLABLE options);
+
+// The group whose committed offset FLOWMESH_START_COMMITTED means. Default "default". 1 to 255
+// bytes, no control characters.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_consumer_group(const flowmesh_subscription_options_t *options,
+                                                                   const char *consumer_group,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Where to start: an offset from 0 on, FLOWMESH_START_COMMITTED (the default) or
+// FLOWMESH_START_NEW.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_start_offset(const flowmesh_subscription_options_t *options,
+                                                                 int64_t start_offset,
+                                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The partition. Default 0, where all events are.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_partition(const flowmesh_subscription_options_t *options,
+                                                              int32_t partition,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// At most so many messages in one call of the callback. Default 1024; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_max_batch_messages(const flowmesh_subscription_options_t *options,
+                                                                       size_t max_messages,
+                                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// At most so many bytes in one call of the callback, unless one message alone is larger. Default
+// 1 MiB; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_max_batch_bytes(const flowmesh_subscription_options_t *options,
+                                                                    size_t max_bytes,
+                                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// At most so many bytes of messages wait for the callback; then the library stops reading.
+// Default 4 MiB; at least 1, which still lets one message wait.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_max_buffered_bytes(const flowmesh_subscription_options_t *options,
+                                                                       size_t max_bytes,
+                                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has `callback` told of changes of state, by the next subscription that starts with these
+// options; setting it again drops the one before. `drop_user_data` releases `user_data` once,
+// after the last call, also when this call fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_state_callback(const flowmesh_subscription_options_t *options,
+                                                                   flowmesh_state_callback_t callback,
+                                                                   void *FLOWMESH_NULLABLE user_data,
+                                                                   flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Starts delivering messages to `callback`. It returns when the position is fixed: -1 and -2 have
+// become an offset, so that nothing written after the call is missed. A stream that does not
+// exist is created. `drop_user_data` releases `user_data` once, after the last callback, also when
+// this call fails. Close the subscription with flowmesh_subscription_close, free it with
+// flowmesh_subscription_free. Blocks up to the client's default deadline; any thread.
+//
+// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: the position could not be asked for.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_subscribe(const flowmesh_stream_t *stream,
+                                            const flowmesh_subscription_options_t *FLOWMESH_NULLABLE options,
+                                            flowmesh_message_callback_t callback,
+                                            void *FLOWMESH_NULLABLE user_data,
+                                            flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                            flowmesh_subscription_t **subscription,
+                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the subscription: no callback starts any more. Blocks for at most `timeout_ms` (0 does not
+// wait, -1 for ever) until the one that runs has returned; inside a callback of this subscription
+// it returns at once. After FLOWMESH_OK none runs and user_data has been released (inside a
+// callback: when that returns). Messages received but not delivered are read again by whoever
+// subscribes next. A second close is fine. Any thread.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs; user_data is released when it returns.
+flowmesh_status_t flowmesh_subscription_close(const flowmesh_subscription_t *subscription,
+                                              int64_t timeout_ms,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the subscription as flowmesh_subscription_close with timeout 0 does, and frees the handle. A
+// callback that is running goes on to its end; none starts after this returns. Does not block;
+// any thread, a callback's too.
+void flowmesh_subscription_free(flowmesh_subscription_t *FLOWMESH_NULLABLE subscription);
+
+// Names a queue. Does no I/O and does not block; any thread. The first enqueue, reserve or policy
+// creates the queue. Free the handle with flowmesh_queue_free.
+//
+// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_open(const flowmesh_client_t *client,
+                                      const char *tenant,
+                                      const char *name_space,
+                                      const char *name,
+                                      flowmesh_queue_t **queue,
+                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle; its jobs live on. Does not block; any thread.
+void flowmesh_queue_free(flowmesh_queue_t *FLOWMESH_NULLABLE queue);
+
+// Adds a job; the payload (at least 1 byte) is copied before the call returns. `job_id`, if not
+// NULL, has room for FLOWMESH_JOB_ID_SIZE bytes and receives the id, NUL-terminated; `seq`
+// receives the job's number in the queue. Blocks until the job is stored, up to the deadline;
+// any thread. Never repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the job
+// may be stored, and enqueueing it again may store it twice.
+//
+// FLOWMESH_INVALID_ARGUMENT: empty payload, negative or too long delay.
+// FLOWMESH_RESOURCE_EXHAUSTED: larger than the server allows (4 MiB), or its storage is full.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_enqueue(const flowmesh_queue_t *queue,
+                                         flowmesh_view_t payload,
+                                         const flowmesh_enqueue_options_t *FLOWMESH_NULLABLE options,
+                                         char *FLOWMESH_NULLABLE job_id,
+                                         int64_t *FLOWMESH_NULLABLE seq,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Leases the next due job, waiting up to options->wait_ms for one; *job becomes NULL when there was
+// none. Callers that wait are served in order. The job is yours to free (flowmesh_job_free); the
+// lease stays until it is acknowledged, given back, or its time is over. Blocks up to wait_ms and
+// then the deadline; any thread. Not repeated by the library: when a reply is lost, the job comes
+// back at the end of its lease.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_reserve(const flowmesh_queue_t *queue,
+                                         const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
+                                         flowmesh_job_t **job,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Leases up to `max_jobs` due jobs (1 to 100; 0 is 1, above counts as 100), waiting up to
+// options->wait_ms for the first; fewer where the reply would pass 4 MiB. The batch, empty when there
+// was none, is yours to free (flowmesh_job_batch_free). Otherwise as flowmesh_queue_reserve.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_receive(const flowmesh_queue_t *queue,
+                                         int32_t max_jobs,
+                                         const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
+                                         flowmesh_job_batch_t **batch,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Acknowledges a leased job by its id: it is done and gone. An id that is not leased (any more)
+// is no failure and changes nothing. See flowmesh_job_ack. Blocks until it is stored, up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_ack(const flowmesh_queue_t *queue,
+                                     const char *job_id,
+                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Gives a leased job back by its id, to be tried again after options->delay_ms or the policy's
+// backoff. A job at its last attempt goes to the dead-letter queue instead: that is no failure,
+// and *dead_lettered, if not NULL, says so. See flowmesh_job_nack. Blocks until it is stored, up
+// to the deadline; any thread. Never repeated by the library.
+//
+// FLOWMESH_NOT_FOUND: the job is not leased (any more).
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_nack(const flowmesh_queue_t *queue,
+                                      const char *job_id,
+                                      const flowmesh_nack_options_t *FLOWMESH_NULLABLE options,
+                                      bool *FLOWMESH_NULLABLE dead_lettered,
+                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the counters. `stats->size` must be set (FLOWMESH_QUEUE_STATS_INIT). Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_stats(const flowmesh_queue_t *queue,
+                                       const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                       flowmesh_queue_stats_t *stats,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Sets the retry policy; it counts from the next nack or expiry on. Backoffs are rounded up to
+// seconds. Blocks until it is stored, up to the deadline; any thread. Repeated by the library
+// when the connection fails.
+//
+// FLOWMESH_INVALID_ARGUMENT: a field breaks the rule at its declaration.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_set_retry_policy(const flowmesh_queue_t *queue,
+                                                  const flowmesh_retry_policy_t *policy,
+                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the retry policy in force. `policy->size` must be set (FLOWMESH_RETRY_POLICY_INIT). Blocks
+// up to the deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_get_retry_policy(const flowmesh_queue_t *queue,
+                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                  flowmesh_retry_policy_t *policy,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Lists dead letters of this queue that wait, in the order in which they would be delivered: up to
+// `max_jobs` (0 is 100), fewer where the reply would pass 4 MiB. There is no cursor: later ones
+// show once earlier ones are handled. The jobs are not leased: give their ids to
+// flowmesh_queue_replay_dlq_job. Free the batch with flowmesh_job_batch_free. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_list_dlq_jobs(const flowmesh_queue_t *queue,
+                                               int32_t max_jobs,
+                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_job_batch_t **batch,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Moves a dead letter back into this queue as a new job, due now, with no attempts counted.
+// `new_job_id`, if not NULL, has room for FLOWMESH_JOB_ID_SIZE bytes and receives its id; `seq` its
+// number. Blocks until it is stored, up to the deadline; any thread. Never repeated by the
+// library: after a failure with FLOWMESH_OUTCOME_UNKNOWN, FLOWMESH_NOT_FOUND at the next try means
+// that it was moved.
+//
+// FLOWMESH_NOT_FOUND: no dead letter has this id.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_replay_dlq_job(const flowmesh_queue_t *queue,
+                                                const char *job_id,
+                                                const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                char *FLOWMESH_NULLABLE new_job_id,
+                                                int64_t *FLOWMESH_NULLABLE seq,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Acknowledges the job: it is done and gone. When its lease is over and somebody else has the job,
+// that lease is acknowledged; when nobody has it, nothing happens, and neither is a failure: look at
+// flowmesh_job_time_left_ms first. Blocks until it is stored, up to the deadline; any thread.
+// Repeated by the library when the connection fails.
+//
+// FLOWMESH_FAILED_PRECONDITION: the job was listed, not leased.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_ack(const flowmesh_job_t *job,
+                                   const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Gives the job back, to be tried again after options->delay_ms or the policy's backoff. A job at its
+// last attempt goes to the dead-letter queue instead: that is no failure, and *dead_lettered, if not
+// NULL, says so. Blocks until it is stored, up to the deadline; any thread. Never repeated by the
+// library.
+//
+// FLOWMESH_NOT_FOUND: the job is not leased any more. FLOWMESH_FAILED_PRECONDITION: it was listed,
+// not leased.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_nack(const flowmesh_job_t *job,
+                                    const flowmesh_nack_options_t *FLOWMESH_NULLABLE options,
+                                    bool *FLOWMESH_NULLABLE dead_lettered,
+                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// What is left of the lease, 0 when it is over or the job is NULL or not leased. Counted from the
+// job's arrival by this process's own clock (a test clock's, where there is one), so that clocks
+// need not agree; the server's count began a network transit earlier. Does not block; any thread.
+int64_t flowmesh_job_time_left_ms(const flowmesh_job_t *job);
+
+// Looks up the header `key` of `job`: true, and its value in `value`, or false. The value is
+// borrowed from the job. False also for NULL arguments. Does not block; any thread.
+bool flowmesh_job_get_header(const flowmesh_job_t *job,
+                             const char *key,
+                             flowmesh_view_t *value);
+
+// Frees a job from flowmesh_queue_reserve, and every view into it; its lease stays. Not for jobs of
+// a batch. Does not block; any thread.
+void flowmesh_job_free(flowmesh_job_t *FLOWMESH_NULLABLE job);
+
+// Number of jobs; 0 for NULL. Does not block; any thread.
+size_t flowmesh_job_batch_count(const flowmesh_job_batch_t *batch);
+
+// Job `index`, counted from 0; NULL when there is none. Borrowed until the batch is freed. Does not
+// block; any thread.
+const flowmesh_job_t *flowmesh_job_batch_at(const flowmesh_job_batch_t *batch,
+                                            size_t index);
+
+// Acknowledges every job of the batch, many at a time; *acked, if not NULL, receives how many were
+// acknowledged, on success and failure alike (the one output that a failure changes). One
+// failure does not stop the others; the first is reported. Blocks until all are stored, up to
+// the deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_FAILED_PRECONDITION: the jobs were listed, not leased.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_batch_ack(const flowmesh_job_batch_t *batch,
+                                         const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                         size_t *FLOWMESH_NULLABLE acked,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees a batch, its jobs and every view into them; their leases stay. Does not block; any thread.
+void flowmesh_job_batch_free(flowmesh_job_batch_t *FLOWMESH_NULLABLE batch);
+
+// Names a store. Does no I/O and does not block; any thread. The first set creates the store. Free
+// the handle with flowmesh_kv_free.
+//
+// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_open(const flowmesh_client_t *client,
+                                   const char *tenant,
+                                   const char *name_space,
+                                   const char *name,
+                                   flowmesh_kv_t **kv,
+                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle. Does not block; any thread.
+void flowmesh_kv_free(flowmesh_kv_t *FLOWMESH_NULLABLE kv);
+
+// Stores a value of at least 1 byte, in place of the one before and of its time to live; key and
+// value are copied before the call returns. Blocks until it is stored, up to the deadline; any
+// thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_INVALID_ARGUMENT: bad key, empty value, negative or too long ttl_ms.
+// FLOWMESH_RESOURCE_EXHAUSTED: larger than the server allows (4 MiB), or its storage is full.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_set(const flowmesh_kv_t *kv,
+                                  flowmesh_view_t key,
+                                  flowmesh_view_t value,
+                                  const flowmesh_set_options_t *FLOWMESH_NULLABLE options,
+                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the value of a key. It belongs to the caller: flowmesh_value_free. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such key, or its time to live is over.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_get(const flowmesh_kv_t *kv,
+                                  flowmesh_view_t key,
+                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                  flowmesh_value_t **value,
+                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Removes a key; one that is not there is no failure. Blocks until it is stored, up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_delete(const flowmesh_kv_t *kv,
+                                     flowmesh_view_t key,
+                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks whether a key is there. Blocks up to the deadline; any thread. Repeated by the library when
+// the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_exists(const flowmesh_kv_t *kv,
+                                     flowmesh_view_t key,
+                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                     bool *exists,
+                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Lists every key that starts with `prefix` (all, when it is empty), in byte order. The list belongs
+// to the caller: flowmesh_key_list_free. Blocks up to the deadline; any thread. Repeated by the
+// library when the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_list_keys(const flowmesh_kv_t *kv,
+                                        flowmesh_view_t prefix,
+                                        const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                        flowmesh_key_list_t **keys,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The bytes of a value, borrowed until it is freed; an empty view for NULL. Does not block; any
+// thread.
+flowmesh_view_t flowmesh_value_data(const flowmesh_value_t *value);
+
+// Frees a value. Does not block; any thread.
+void flowmesh_value_free(flowmesh_value_t *FLOWMESH_NULLABLE value);
+
+// Number of keys; 0 for NULL. Does not block; any thread.
+size_t flowmesh_key_list_count(const flowmesh_key_list_t *keys);
+
+// Key `index`, counted from 0, borrowed until the list is freed; an empty view when there is none.
+// Does not block; any thread.
+flowmesh_view_t flowmesh_key_list_at(const flowmesh_key_list_t *keys,
+                                     size_t index);
+
+// Frees a list of keys. Does not block; any thread.
+void flowmesh_key_list_free(flowmesh_key_list_t *FLOWMESH_NULLABLE keys);
+
+/* ---- Initialisers and inline helpers --------------------------------------------------------
+ *
+ * An _INIT macro lists every field of its struct: size first, then the defaults.
+ */
+#define FLOWMESH_VIEW_INIT {NULL, 0}
+#define FLOWMESH_EVENT_INIT {sizeof(flowmesh_event_t), FLOWMESH_VIEW_INIT, NULL, 0}
+#define FLOWMESH_CALL_OPTIONS_INIT {sizeof(flowmesh_call_options_t), 0, NULL}
+#define FLOWMESH_WRITE_OPTIONS_INIT {sizeof(flowmesh_write_options_t), 0, NULL}
+#define FLOWMESH_READ_OPTIONS_INIT {sizeof(flowmesh_read_options_t), 0, NULL, 0, 0}
+#define FLOWMESH_OFFSET_OPTIONS_INIT {sizeof(flowmesh_offset_options_t), 0, NULL, 0}
+#define FLOWMESH_GROUP_STATE_INIT {sizeof(flowmesh_group_state_t), 0, 0, 0}
+#define FLOWMESH_ENQUEUE_OPTIONS_INIT {sizeof(flowmesh_enqueue_options_t), 0, NULL, 0, NULL, 0}
+#define FLOWMESH_RESERVE_OPTIONS_INIT {sizeof(flowmesh_reserve_options_t), 0, NULL, 0, 0}
+#define FLOWMESH_NACK_OPTIONS_INIT {sizeof(flowmesh_nack_options_t), 0, NULL, 0}
+#define FLOWMESH_QUEUE_STATS_INIT {sizeof(flowmesh_queue_stats_t), 0, 0, 0, 0, 0, 0}
+#define FLOWMESH_RETRY_POLICY_INIT                                                              \
+    {sizeof(flowmesh_retry_policy_t), 3, FLOWMESH_BACKOFF_EXPONENTIAL, 1000, 60000, 2.0}
+#define FLOWMESH_SET_OPTIONS_INIT {sizeof(flowmesh_set_options_t), 0, NULL, 0}
+
+/** The bytes of a NUL-terminated text, without the NUL; NULL gives an empty view. */
+static inline flowmesh_view_t flowmesh_view_str(const char *FLOWMESH_NULLABLE text)
+{
+    flowmesh_view_t view = FLOWMESH_VIEW_INIT;
+    if (text != NULL) {
+        view.data = (const uint8_t *)text;
+        while (text[view.len] != '\0') {
+            view.len++;
+        }
+    }
+    return view;
+}
+
+/** `len` bytes at `data`. */
+static inline flowmesh_view_t flowmesh_view_bytes(const void *FLOWMESH_NULLABLE data, size_t len)
+{
+    flowmesh_view_t view = FLOWMESH_VIEW_INIT;
+    view.data = (const uint8_t *)data;
+    view.len = len;
+    return view;
+}
+
+/** A view of a string literal, NUL bytes within it included. */
+#define FLOWMESH_VIEW_LITERAL(literal) flowmesh_view_bytes("" literal, sizeof(literal) - 1)
+
+/** For printf: printf("key " FLOWMESH_VIEW_FMT "\n", FLOWMESH_VIEW_ARG(key)). */
+#define FLOWMESH_VIEW_FMT "%.*s"
+#define FLOWMESH_VIEW_ARG(view)                                                                 \
+    (int)((view).len), ((view).data == NULL ? "" : (const char *)(view).data)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FLOWMESH_H */

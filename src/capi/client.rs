@@ -1,0 +1,332 @@
+//! Clients and their options.
+
+use std::{ffi::c_char, mem::MaybeUninit};
+
+use super::{
+    boundary::{
+        duration, guard,
+        handle::{self, Required as _},
+        nullable::{
+            NullableCallOptions, NullableClientBox, NullableClientOptions, NullableClientOptionsBox,
+            NullableError, NullableText,
+        },
+        options, view,
+    },
+    cancel::flowmesh_cancel_t,
+    status::flowmesh_status_t,
+};
+use crate::client::{Client, ClientOptions, Error, FsyncPolicy};
+
+/// How to reach a server, or how to run the engine of an embedded endpoint. Thread-safe; the
+/// client copies what it needs, so that options can be freed or changed after
+/// flowmesh_client_open. Setters take the value or refuse it (FLOWMESH_INVALID_ARGUMENT) and leave
+/// the old one; they do not block.
+pub struct flowmesh_client_options_t {
+    pub(super) options: std::sync::Mutex<ClientOptions>,
+}
+
+/// A connection to one endpoint, or an engine in this process. Thread-safe; one serves any number
+/// of threads. Opening does no I/O: the first call connects, and a lost connection is made anew.
+///
+///     flowmesh_client_options_t *options = NULL;
+///     status = flowmesh_client_options_new(&options, &error);
+///     if (status == FLOWMESH_OK) {
+///         status = flowmesh_client_options_set_timeout_ms(options, 5000, &error);
+///     }
+///     if (status == FLOWMESH_OK) {
+///         status = flowmesh_client_open("localhost:50051", options, &client, &error);
+///     }
+///     flowmesh_client_options_free(options);
+pub struct flowmesh_client_t {
+    pub(super) client: Client,
+}
+
+/// Options of a single call. Start from FLOWMESH_CALL_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct flowmesh_call_options_t {
+    /// sizeof(flowmesh_call_options_t).
+    pub size: usize,
+    /// Deadline of the call: 0 is the client's default, -1 none.
+    pub timeout_ms: i64,
+    /// Ends the call from another thread; NULL for none.
+    pub cancel: *const flowmesh_cancel_t,
+}
+
+/// When an embedded engine has acknowledged writes on disk.
+pub type flowmesh_fsync_t = i32;
+
+/// Before the call returns: they survive a power cut. The default.
+pub const FLOWMESH_FSYNC_ALWAYS: i32 = 0;
+/// Within a second; a crash of the process loses nothing.
+pub const FLOWMESH_FSYNC_INTERVAL: i32 = 1;
+/// When the system likes; a crash of the process loses nothing.
+pub const FLOWMESH_FSYNC_NONE: i32 = 2;
+
+/// Makes options with every default; free them with flowmesh_client_options_free. Does not block;
+/// any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_new(
+    options: Option<&mut MaybeUninit<*mut flowmesh_client_options_t>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let made = flowmesh_client_options_t { options: std::sync::Mutex::default() };
+        handle::give(options.required("options")?, made);
+        Ok(())
+    })
+}
+
+/// Frees options. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_free(options: NullableClientOptionsBox) {
+    guard::plain((), || handle::free(options));
+}
+
+/// The bearer token sent with every call. Default: the environment's FLOWMESH_AUTH_TOKEN. "" means
+/// none. An embedded endpoint takes no token: flowmesh_client_open refuses one set here and
+/// ignores the environment's. Printable ASCII.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_auth_token(
+    options: Option<&flowmesh_client_options_t>,
+    token: *const c_char,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let token = view::text(token, "token")?;
+        if !token.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+            return Err(Error::invalid("token: only printable ASCII is allowed"));
+        }
+        change(options, |o| o.auth_token = Some(token.to_owned()))
+    })
+}
+
+/// Deadline of calls whose options say 0. Default 30000; -1 for none; 0 is refused.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_timeout_ms(
+    options: Option<&flowmesh_client_options_t>,
+    timeout_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let timeout = duration::default_timeout(timeout_ms, "timeout_ms")?;
+        change(options, |o| o.timeout = timeout)
+    })
+}
+
+/// How long one attempt to connect may take. Default 10000; at least 1.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_connect_timeout_ms(
+    options: Option<&flowmesh_client_options_t>,
+    timeout_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let timeout = duration::at_least_1(timeout_ms, "timeout_ms")?;
+        change(options, |o| o.connect_timeout = timeout)
+    })
+}
+
+/// The largest reply accepted, and the largest request that an embedded engine accepts. Default:
+/// replies of any size, embedded requests of 4 MiB. At least 1024.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_max_message_bytes(
+    options: Option<&flowmesh_client_options_t>,
+    max_bytes: usize,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        if max_bytes < 1024 {
+            return Err(Error::invalid(format!("max_bytes: {max_bytes} is below 1024")));
+        }
+        change(options, |o| o.max_message_bytes = Some(max_bytes))
+    })
+}
+
+/// Embedded directories: when writes reach the disk, a FLOWMESH_FSYNC constant. Clients of one
+/// process that open the same directory share the engine, and with it what the first one chose.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_fsync(
+    options: Option<&flowmesh_client_options_t>,
+    policy: flowmesh_fsync_t,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let policy = match policy {
+            FLOWMESH_FSYNC_ALWAYS => FsyncPolicy::Always,
+            FLOWMESH_FSYNC_INTERVAL => FsyncPolicy::Interval,
+            FLOWMESH_FSYNC_NONE => FsyncPolicy::None,
+            other => return Err(Error::invalid(format!("policy: {other} is no FLOWMESH_FSYNC constant"))),
+        };
+        change(options, |o| o.fsync = policy)
+    })
+}
+
+/// Embedded endpoints: whether calls that need a stream, queue or store create it (default true).
+/// With false such calls end with FLOWMESH_NOT_FOUND where there is none.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_create(
+    options: Option<&flowmesh_client_options_t>,
+    create: bool,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || change(options, |o| o.create = create))
+}
+
+/// "embedded:" in memory: gives the engine a clock that moves only by flowmesh_test_clock_advance,
+/// so that tests of delays, leases and times to live need not sleep. Other endpoints refuse it
+/// when they are opened.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_test_clock(
+    options: Option<&flowmesh_client_options_t>,
+    test_clock: bool,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || change(options, |o| o.test_clock = test_clock))
+}
+
+fn change(
+    options: Option<&flowmesh_client_options_t>,
+    set: impl FnOnce(&mut ClientOptions),
+) -> Result<(), Error> {
+    let options = options.required("options")?;
+    set(&mut options.options.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    Ok(())
+}
+
+/// Makes a client for `endpoint`: "host:port", "http://host:port", "unix:/path", "embedded:/dir"
+/// (or a relative directory; its parent must exist) or "embedded:" (in memory, a world of its
+/// own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
+/// not block; any thread. Free the client with flowmesh_client_free.
+///
+/// FLOWMESH_INVALID_ARGUMENT: malformed endpoint, or options that do not go with it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_open(
+    endpoint: NullableText,
+    options: NullableClientOptions<'_>,
+    client: Option<&mut MaybeUninit<*mut flowmesh_client_t>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let out = client.required("client")?;
+        let mut chosen = match options {
+            Some(o) => o.options.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
+            None => ClientOptions::default(),
+        };
+        chosen.endpoint = view::nullable_text(endpoint, "endpoint")?.map(str::to_owned);
+        handle::give(out, flowmesh_client_t { client: Client::open(chosen)? });
+        Ok(())
+    })
+}
+
+/// Connects now, for those who want to know early: waits until the endpoint answers a health
+/// check, or until an embedded engine is open. Blocks for at most `timeout_ms` (0 does not wait,
+/// -1 for ever); any thread.
+///
+/// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server.
+/// FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_NOT_FOUND (the directory's
+/// parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
+/// process, or written by a future version).
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_connect(
+    client: Option<&flowmesh_client_t>,
+    timeout_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let client = &client.required("client")?.client;
+        guard::block_on(client.connect(duration::wait(timeout_ms, "timeout_ms")?))
+    })
+}
+
+/// Closes the client for everything that was opened from it: waiting calls and subscriptions end
+/// with FLOWMESH_CLOSED, later calls return it. Blocks for at most `timeout_ms` (0 does not wait,
+/// -1 for ever) until all is quiet; inside a callback it returns at once. After FLOWMESH_OK no
+/// callback of this client runs. A second close is fine. Any thread.
+///
+/// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; none starts any more. What calls
+/// left unsent or unacknowledged, each of them reports itself, in its outcome.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_close(
+    client: Option<&flowmesh_client_t>,
+    timeout_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let client = &client.required("client")?.client;
+        let timeout = duration::wait(timeout_ms, "timeout_ms")?;
+        super::dispatch::close_client(client, timeout)
+    })
+}
+
+/// Frees the handle. It does not close: streams, queues, stores and subscriptions of the client
+/// work on, and the connection ends with the last of them. Does not block; any thread, a
+/// callback's too.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_free(client: NullableClientBox) {
+    guard::plain((), || handle::free(client));
+}
+
+/// Asks the server for a sign of life. Blocks up to the deadline; any thread.
+///
+/// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: there was none.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_health_check(
+    client: Option<&flowmesh_client_t>,
+    options: NullableCallOptions,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let client = &client.required("client")?.client;
+        let call = options::read(options, "options")?.call()?;
+        guard::block_on(client.health_check(call))
+    })
+}
+
+/// Whether the server's storage can take work; a server that is not ready is no failure. Blocks up
+/// to the deadline; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_readiness_check(
+    client: Option<&flowmesh_client_t>,
+    options: NullableCallOptions,
+    ready: Option<&mut MaybeUninit<bool>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let client = &client.required("client")?.client;
+        let ready = ready.required("ready")?;
+        let call = options::read(options, "options")?.call()?;
+        ready.write(guard::block_on(client.readiness_check(call))?);
+        Ok(())
+    })
+}
+
+/// Moves the test clock of an "embedded:" client forward: what became due by then (leases, delays,
+/// times to live) is due when the call returns. Does not block; any thread.
+///
+/// FLOWMESH_INVALID_ARGUMENT: `by_ms` is negative. FLOWMESH_FAILED_PRECONDITION: the client has no
+/// test clock, see flowmesh_client_options_set_test_clock.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_test_clock_advance(
+    client: Option<&flowmesh_client_t>,
+    by_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let client = &client.required("client")?.client;
+        client.advance_test_clock(duration::not_negative(by_ms, "by_ms")?)
+    })
+}

@@ -1,0 +1,226 @@
+//! Jobs and batches of them.
+
+use std::{
+    ffi::{c_char, c_void},
+    mem::MaybeUninit,
+};
+
+use super::{
+    boundary::{
+        batch::{JobBatch, JobOwner},
+        guard,
+        handle::{self, Required as _},
+        nullable::{
+            NullableBool, NullableCallOptions, NullableError, NullableJobBatchBox, NullableJobBox,
+            NullableNackOptions, NullableSize,
+        },
+        options, view,
+    },
+    queue::FLOWMESH_JOB_ID_SIZE,
+    status::flowmesh_status_t,
+    view::{flowmesh_header_t, flowmesh_view_t},
+};
+use crate::client::{Error, Job, Nacked, Queue};
+
+/// A job. Reached only by pointer; later versions append fields, so never copy it by value or rely
+/// on its size. Immutable, thread-safe. One from flowmesh_queue_reserve is yours to free; one from a
+/// batch is borrowed from it. It keeps its queue alive.
+#[repr(C)]
+#[derive(Debug)]
+pub struct flowmesh_job_t {
+    /// Of the library.
+    pub owner: *const c_void,
+    /// Id, NUL-terminated.
+    pub id: [c_char; FLOWMESH_JOB_ID_SIZE],
+    /// Number in the queue, from 0.
+    pub seq: i64,
+    /// As enqueued.
+    pub payload: flowmesh_view_t,
+    /// `header_count` headers; see also flowmesh_job_get_header.
+    pub headers: *const flowmesh_header_t,
+    /// Number of headers.
+    pub header_count: usize,
+    /// The queue, as "tenant/namespace/queue/name".
+    pub resource_path: flowmesh_view_t,
+    /// When it was enqueued, by the server's clock.
+    pub created_at_ns: i64,
+    /// When it last became due, by the server's clock.
+    pub visible_at_ns: i64,
+    /// When its lease ends, by the server's clock; 0 when it is not leased.
+    pub reserve_until_ns: i64,
+    /// Deliveries, this one included.
+    pub attempts: i32,
+}
+
+/// Jobs and everything in them. Immutable, thread-safe.
+///
+///     size_t acked = 0;
+///     status = flowmesh_queue_receive(queue, 100, NULL, &batch, &error);
+///     if (status == FLOWMESH_OK) {
+///         for (size_t i = 0; i < flowmesh_job_batch_count(batch); i++) {
+///             handle(flowmesh_job_batch_at(batch, i));
+///         }
+///         status = flowmesh_job_batch_ack(batch, NULL, &acked, &error);
+///     }
+///     flowmesh_job_batch_free(batch);
+pub struct flowmesh_job_batch_t {
+    batch: JobBatch,
+}
+
+/// Hands `job`, or NULL, to C.
+pub(super) fn give(
+    queue: &Queue,
+    job: Option<Job>,
+    out: &mut MaybeUninit<*mut flowmesh_job_t>,
+) -> Result<(), Error> {
+    out.write(match job {
+        Some(job) => JobOwner::give(queue, job)?,
+        None => std::ptr::null_mut(),
+    });
+    Ok(())
+}
+
+/// Hands `jobs` to C; `leased` says whether they can be acknowledged.
+pub(super) fn give_batch(
+    queue: &Queue,
+    jobs: Vec<Job>,
+    leased: bool,
+    out: &mut MaybeUninit<*mut flowmesh_job_batch_t>,
+) -> Result<(), Error> {
+    handle::give(out, flowmesh_job_batch_t { batch: JobBatch::new(queue, jobs, leased)? });
+    Ok(())
+}
+
+/// Gives the job `id` back.
+pub(super) fn nack(
+    queue: &Queue,
+    id: &str,
+    options: NullableNackOptions,
+    dead_lettered: NullableBool<'_>,
+) -> Result<(), Error> {
+    let options = options::read(options, "options")?;
+    let nacked = guard::block_on(queue.nack(id, options.delay()?, options.call()?))?;
+    if let Some(out) = dead_lettered {
+        out.write(nacked == Nacked::DeadLettered);
+    }
+    Ok(())
+}
+
+/// Acknowledges the job: it is done and gone. When its lease is over and somebody else has the job,
+/// that lease is acknowledged; when nobody has it, nothing happens, and neither is a failure: look at
+/// flowmesh_job_time_left_ms first. Blocks until it is stored, up to the deadline; any thread.
+/// Repeated by the library when the connection fails.
+///
+/// FLOWMESH_FAILED_PRECONDITION: the job was listed, not leased.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_ack(
+    job: Option<&flowmesh_job_t>,
+    options: NullableCallOptions,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let owner = JobOwner::of(job.required("job")?)?;
+        owner.check_leased()?;
+        let call = options::read(options, "options")?.call()?;
+        guard::block_on(owner.queue.ack(owner.id(), call))
+    })
+}
+
+/// Gives the job back, to be tried again after options->delay_ms or the policy's backoff. A job at its
+/// last attempt goes to the dead-letter queue instead: that is no failure, and *dead_lettered, if not
+/// NULL, says so. Blocks until it is stored, up to the deadline; any thread. Never repeated by the
+/// library.
+///
+/// FLOWMESH_NOT_FOUND: the job is not leased any more. FLOWMESH_FAILED_PRECONDITION: it was listed,
+/// not leased.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_nack(
+    job: Option<&flowmesh_job_t>,
+    options: NullableNackOptions,
+    dead_lettered: NullableBool<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let owner = JobOwner::of(job.required("job")?)?;
+        owner.check_leased()?;
+        nack(&owner.queue, owner.id(), options, dead_lettered)
+    })
+}
+
+/// What is left of the lease, 0 when it is over or the job is NULL or not leased. Counted from the
+/// job's arrival by this process's own clock (a test clock's, where there is one), so that clocks
+/// need not agree; the server's count began a network transit earlier. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_time_left_ms(job: Option<&flowmesh_job_t>) -> i64 {
+    guard::plain(0, || job.and_then(|j| JobOwner::of(j).ok()).map_or(0, JobOwner::time_left_ms))
+}
+
+/// Looks up the header `key` of `job`: true, and its value in `value`, or false. The value is
+/// borrowed from the job. False also for NULL arguments. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_get_header(
+    job: Option<&flowmesh_job_t>,
+    key: *const c_char,
+    value: Option<&mut MaybeUninit<flowmesh_view_t>>,
+) -> bool {
+    guard::plain(false, || job.is_some_and(|j| view::find_header(j.headers, j.header_count, key, value)))
+}
+
+/// Frees a job from flowmesh_queue_reserve, and every view into it; its lease stays. Not for jobs of
+/// a batch. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_free(job: NullableJobBox) {
+    guard::plain((), || JobOwner::free(job));
+}
+
+/// Number of jobs; 0 for NULL. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_batch_count(batch: Option<&flowmesh_job_batch_t>) -> usize {
+    guard::plain(0, || batch.map_or(0, |b| b.batch.jobs().len()))
+}
+
+/// Job `index`, counted from 0; NULL when there is none. Borrowed until the batch is freed. Does not
+/// block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_batch_at(
+    batch: Option<&flowmesh_job_batch_t>,
+    index: usize,
+) -> *const flowmesh_job_t {
+    guard::plain(std::ptr::null(), || {
+        batch.and_then(|b| b.batch.jobs().get(index)).map_or(std::ptr::null(), |j| j.as_ptr())
+    })
+}
+
+/// Acknowledges every job of the batch, many at a time; *acked, if not NULL, receives how many were
+/// acknowledged, on success and failure alike (the one output that a failure changes). One
+/// failure does not stop the others; the first is reported. Blocks until all are stored, up to
+/// the deadline; any thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_FAILED_PRECONDITION: the jobs were listed, not leased.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_batch_ack(
+    batch: Option<&flowmesh_job_batch_t>,
+    options: NullableCallOptions,
+    acked: NullableSize<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let batch = &batch.required("batch")?.batch;
+        batch.check_leased()?;
+        let call = options::read(options, "options")?.call()?;
+        let (count, result) = guard::block_on(async { Ok(batch.queue().ack_all(batch.ids(), call).await) })?;
+        if let Some(acked) = acked {
+            acked.write(count);
+        }
+        result
+    })
+}
+
+/// Frees a batch, its jobs and every view into them; their leases stay. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_batch_free(batch: NullableJobBatchBox) {
+    guard::plain((), || handle::free(batch));
+}

@@ -1,0 +1,25 @@
+//! The C API: one file per noun, in the order in which the header shows them.
+//!
+//! An export converts its arguments through `boundary`, calls the client, and converts what comes
+//! back; it knows no transport and holds no `unsafe`. Its doc comment is its page in the manual.
+
+#![allow(non_camel_case_types, reason = "types carry the names that C sees")]
+
+/// cbindgen:ignore
+mod boundary;
+/// cbindgen:ignore
+mod dispatch;
+
+pub mod view;
+pub mod status;
+pub mod error;
+pub mod process;
+pub mod cancel;
+pub mod client;
+pub mod stream;
+pub mod message;
+pub mod reader;
+pub mod subscription;
+pub mod queue;
+pub mod job;
+pub mod kv;

@@ -1,0 +1,290 @@
+//! Streams: writing, reading, consumer groups.
+
+use std::{ffi::c_char, mem::MaybeUninit};
+
+use super::{
+    boundary::{
+        guard,
+        handle::{self, Required as _},
+        nullable::{
+            NullableError, NullableInt64, NullableOffsetOptions, NullableReadOptions, NullableStreamBox,
+            NullableWriteOptions,
+        },
+        options, view,
+    },
+    cancel::flowmesh_cancel_t,
+    client::flowmesh_client_t,
+    message::flowmesh_message_batch_t,
+    status::flowmesh_status_t,
+    view::{flowmesh_header_t, flowmesh_view_t},
+};
+use crate::client::Stream;
+
+/// A stream: an ordered, durable log. Thread-safe. It keeps its client alive.
+///
+///     flowmesh_stream_t *orders = NULL;
+///     flowmesh_message_batch_t *batch = NULL;
+///     status = flowmesh_stream_open(client, "acme", "shop", "orders", &orders, &error);
+///     if (status == FLOWMESH_OK) {
+///         status = flowmesh_stream_read(orders, 0, NULL, &batch, &error);
+///     }
+///     for (size_t i = 0; i < flowmesh_message_batch_count(batch); i++) {
+///         const flowmesh_message_t *m = flowmesh_message_batch_at(batch, i);
+///         printf("%lld: " FLOWMESH_VIEW_FMT "\n", (long long)m->offset,
+///                FLOWMESH_VIEW_ARG(m->payload));
+///     }
+///     flowmesh_message_batch_free(batch);
+///     flowmesh_stream_free(orders);
+pub struct flowmesh_stream_t {
+    pub(super) stream: Stream,
+}
+
+/// An event to write. Start from FLOWMESH_EVENT_INIT.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct flowmesh_event_t {
+    /// sizeof(flowmesh_event_t); the same in every event of an array.
+    pub size: usize,
+    /// At least 1 byte.
+    pub payload: flowmesh_view_t,
+    /// `header_count` headers; may be NULL when there are none.
+    pub headers: *const flowmesh_header_t,
+    /// Number of headers.
+    pub header_count: usize,
+}
+
+/// Options of flowmesh_stream_write. Start from FLOWMESH_WRITE_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct flowmesh_write_options_t {
+    /// sizeof(flowmesh_write_options_t).
+    pub size: usize,
+    /// Deadline of the call: 0 is the client's default, -1 none.
+    pub timeout_ms: i64,
+    /// Ends the call from another thread; NULL for none.
+    pub cancel: *const flowmesh_cancel_t,
+}
+
+/// Options of flowmesh_stream_read and flowmesh_stream_reader_open. Start from
+/// FLOWMESH_READ_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct flowmesh_read_options_t {
+    /// sizeof(flowmesh_read_options_t).
+    pub size: usize,
+    /// Deadline of each call: 0 is the client's default, -1 none.
+    pub timeout_ms: i64,
+    /// Ends the call from another thread; NULL for none.
+    pub cancel: *const flowmesh_cancel_t,
+    /// At most so many messages, 1 to 1000 (above counts as 1000); 0 is 100.
+    pub max_messages: i32,
+    /// Partition; all events are in 0.
+    pub partition: i32,
+}
+
+/// Options of calls about offsets. Start from FLOWMESH_OFFSET_OPTIONS_INIT.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct flowmesh_offset_options_t {
+    /// sizeof(flowmesh_offset_options_t).
+    pub size: usize,
+    /// Deadline of the call: 0 is the client's default, -1 none.
+    pub timeout_ms: i64,
+    /// Ends the call from another thread; NULL for none.
+    pub cancel: *const flowmesh_cancel_t,
+    /// Partition; all events are in 0.
+    pub partition: i32,
+}
+
+/// Where a consumer group stands. Start from FLOWMESH_GROUP_STATE_INIT.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct flowmesh_group_state_t {
+    /// sizeof(flowmesh_group_state_t).
+    pub size: usize,
+    /// Last offset that the group committed, -1 when none.
+    pub committed_offset: i64,
+    /// Last offset written, -1 when the stream is empty.
+    pub latest_offset: i64,
+    /// Messages that the group has still to process, -1 when the stream is empty.
+    pub lag: i64,
+}
+
+/// Names a stream. Does no I/O and does not block; any thread. The first write or subscription
+/// creates the stream. Free the handle with flowmesh_stream_free.
+///
+/// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_open(
+    client: Option<&flowmesh_client_t>,
+    tenant: *const c_char,
+    name_space: *const c_char,
+    name: *const c_char,
+    stream: Option<&mut MaybeUninit<*mut flowmesh_stream_t>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let client = &client.required("client")?.client;
+        let [tenant, name_space, name] = view::path(tenant, name_space, name)?;
+        let out = stream.required("stream")?;
+        handle::give(out, flowmesh_stream_t { stream: client.stream(tenant, name_space, name)? });
+        Ok(())
+    })
+}
+
+/// Frees the handle; its readers, batches and subscriptions live on. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_free(stream: NullableStreamBox) {
+    guard::plain((), || handle::free(stream));
+}
+
+/// Appends `count` events as one batch: all of them or none, at consecutive offsets. They are
+/// copied before the call returns. `offsets`, if not NULL, has room for `count` and receives the
+/// offset of each. Blocks until the batch is stored, up to the deadline; any thread. Never
+/// repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the batch may be stored,
+/// and writing it again may store it twice.
+///
+/// FLOWMESH_INVALID_ARGUMENT: no event, an empty payload, a header that is not UTF-8.
+/// FLOWMESH_RESOURCE_EXHAUSTED: the batch is larger than the server allows (4 MiB), or its storage
+/// is full.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_write(
+    stream: Option<&flowmesh_stream_t>,
+    events: *const flowmesh_event_t,
+    count: usize,
+    options: NullableWriteOptions,
+    offsets: NullableInt64<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let events = view::events(events, count)?;
+        let call = options::read(options, "options")?.call()?;
+        let written = guard::block_on(stream.write(events, call))?;
+        view::copy_offsets(&written, offsets);
+        Ok(())
+    })
+}
+
+/// Reads messages from `offset` (at least 0) on, in order: up to options->max_messages, fewer where
+/// the reply would pass 4 MiB, none past the end. Never waits for new ones. The batch belongs to
+/// the caller: flowmesh_message_batch_free. Blocks up to the deadline; any thread. Repeated by
+/// the library when the connection fails.
+///
+/// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_read(
+    stream: Option<&flowmesh_stream_t>,
+    offset: i64,
+    options: NullableReadOptions,
+    batch: Option<&mut MaybeUninit<*mut flowmesh_message_batch_t>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let out = batch.required("batch")?;
+        let options = options::read(options, "options")?;
+        let messages =
+            guard::block_on(stream.read(offset, options.max_messages, options.partition, options.call()?))?;
+        handle::give(out, flowmesh_message_batch_t::new(messages)?);
+        Ok(())
+    })
+}
+
+/// Records `offset` as the last one that `consumer_group` has processed; -1 forgets. Any value
+/// from -1 on is taken, also backwards. Blocks until it is stored, up to the deadline; any
+/// thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_INVALID_ARGUMENT: offset below -1, bad group name. FLOWMESH_NOT_FOUND: no such stream.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_commit_offset(
+    stream: Option<&flowmesh_stream_t>,
+    consumer_group: *const c_char,
+    offset: i64,
+    options: NullableOffsetOptions,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let group = view::text(consumer_group, "consumer_group")?;
+        let options = options::read(options, "options")?;
+        guard::block_on(stream.commit_offset(group, offset, options.partition, options.call()?))
+    })
+}
+
+/// Asks for the last offset that `consumer_group` committed, -1 when none. Blocks up to the
+/// deadline; any thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_NOT_FOUND: no such stream.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_get_offset(
+    stream: Option<&flowmesh_stream_t>,
+    consumer_group: *const c_char,
+    options: NullableOffsetOptions,
+    offset: Option<&mut MaybeUninit<i64>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let group = view::text(consumer_group, "consumer_group")?;
+        let out = offset.required("offset")?;
+        let options = options::read(options, "options")?;
+        out.write(guard::block_on(stream.get_offset(group, options.partition, options.call()?))?);
+        Ok(())
+    })
+}
+
+/// Asks for the last offset written, -1 when the stream is empty. Blocks up to the deadline; any
+/// thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_NOT_FOUND: no such stream.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_latest_offset(
+    stream: Option<&flowmesh_stream_t>,
+    options: NullableOffsetOptions,
+    offset: Option<&mut MaybeUninit<i64>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let out = offset.required("offset")?;
+        let options = options::read(options, "options")?;
+        out.write(guard::block_on(stream.latest_offset(options.partition, options.call()?))?);
+        Ok(())
+    })
+}
+
+/// Asks where `consumer_group` stands. `state->size` must be set (FLOWMESH_GROUP_STATE_INIT).
+/// Blocks up to the deadline; any thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_NOT_FOUND: no such stream.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_group_state(
+    stream: Option<&flowmesh_stream_t>,
+    consumer_group: *const c_char,
+    options: NullableOffsetOptions,
+    state: *mut flowmesh_group_state_t,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let group = view::text(consumer_group, "consumer_group")?;
+        let out = options::Out::new(state, "state")?;
+        let options = options::read(options, "options")?;
+        let state = guard::block_on(stream.group_state(group, options.partition, options.call()?))?;
+        out.write(flowmesh_group_state_t {
+            size: 0,
+            committed_offset: state.committed_offset,
+            latest_offset: state.latest_offset,
+            lag: state.lag,
+        });
+        Ok(())
+    })
+}
