@@ -61,7 +61,7 @@ pub fn inline<R>(f: impl FnOnce() -> R) -> R {
 /// Hands operations to a [`Sink`] in the order of submission.
 pub struct Committer<S: Sink> {
     shared: Arc<Shared<S>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared<S: Sink> {
@@ -95,7 +95,7 @@ impl<S: Sink> Committer<S> {
             let shared = shared.clone();
             move || shared.run()
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Hands in one operation; its reply comes through whatever means the operation carries.
@@ -114,11 +114,11 @@ impl<S: Sink> Committer<S> {
     }
 
     /// Commits what was handed in, closes the sink and ends the thread. Later operations are
-    /// refused.
-    pub fn close(&mut self) {
+    /// refused, calls after the first do nothing.
+    pub fn close(&self) {
         lock(&self.shared.inbox).closed = true;
         self.shared.ring();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = lock(&self.thread).take() {
             // The thread catches panics of the sink; there is nothing to learn from its end.
             let _ = thread.join();
         }
