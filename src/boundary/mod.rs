@@ -1,0 +1,3 @@
+//! The unsafe blocks that serve the client: calls into the C library, each behind a safe type.
+
+pub(crate) mod signals;

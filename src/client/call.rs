@@ -1,0 +1,220 @@
+//! The one wrapper around every unary call: who may start it, how long it takes, what ends it,
+//! what is tried again, and what its failure tells.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tonic::{
+    Request, Response,
+    metadata::{Ascii, MetadataValue},
+};
+
+use super::{
+    client::Client,
+    error::{Effect, Error, Failure, Outcome, Result, Status},
+    options::{CallOptions, Timeout},
+    transport::Transport,
+};
+use crate::runtime::{self, park::Sleep};
+
+/// What a call is, for its messages, retries and deadline.
+pub(crate) struct Call<'a> {
+    verb: &'static str,
+    on: Arc<str>,
+    effect: Effect,
+    options: &'a CallOptions,
+    /// How long the server may wait before it answers.
+    server_wait: Duration,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(verb: &'static str, on: Arc<str>, effect: Effect, options: &'a CallOptions) -> Self {
+        Self { verb, on, effect, options, server_wait: Duration::ZERO }
+    }
+
+    /// The server may wait this long; the call's time comes on top of it.
+    pub fn with_server_wait(self, server_wait: Duration) -> Self {
+        Self { server_wait, ..self }
+    }
+
+    fn what(&self) -> String {
+        format!("{} {}", self.verb, self.on)
+    }
+
+    fn time(&self, default: Option<Duration>) -> Option<Duration> {
+        let time = match self.options.timeout {
+            Timeout::Default => default,
+            Timeout::Never => None,
+            Timeout::After(time) => Some(time),
+        };
+        time.map(|time| time.saturating_add(self.server_wait))
+    }
+}
+
+/// What an attempt needs to reach the server.
+pub(crate) struct Wire {
+    pub transport: Transport,
+    pub auth: Option<MetadataValue<Ascii>>,
+    pub max_message_bytes: usize,
+}
+
+/// A generated client, whose reply limit can be raised.
+pub(crate) trait Generated {
+    /// Accepts replies up to `bytes`.
+    fn reply_limit(self, bytes: usize) -> Self;
+}
+
+macro_rules! generated {
+    ($($client:path),+) => {$(
+        impl Generated for $client {
+            fn reply_limit(self, bytes: usize) -> Self {
+                self.max_decoding_message_size(bytes)
+            }
+        }
+    )+};
+}
+
+generated!(
+    flowmesh_proto::v1::health_service_client::HealthServiceClient<Transport>,
+    flowmesh_proto::v1::stream_service_client::StreamServiceClient<Transport>,
+    flowmesh_proto::v1::queue_service_client::QueueServiceClient<Transport>,
+    flowmesh_proto::v1::kv_service_client::KvServiceClient<Transport>
+);
+
+impl Wire {
+    /// A generated client on this transport.
+    pub fn client<C: Generated>(self, new: impl FnOnce(Transport) -> C) -> C {
+        new(self.transport).reply_limit(self.max_message_bytes)
+    }
+
+    /// A request with the client's token.
+    pub fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        if let Some(auth) = &self.auth {
+            request.metadata_mut().insert("authorization", auth.clone());
+        }
+        request
+    }
+}
+
+impl Client {
+    /// Makes a call by `attempt`. Calls that a repeat cannot harm are tried once more when the
+    /// connection is lost or the server stops: the next attempt finds another connection.
+    pub(crate) async fn call<M, T, A>(&self, call: Call<'_>, message: M, attempt: A) -> Result<T>
+    where
+        M: Clone,
+        A: AsyncFn(Wire, Request<M>) -> std::result::Result<Response<T>, tonic::Status>,
+    {
+        let inner = self.inner();
+        let _under_way = inner.enter();
+        inner.check()?;
+        let mut sent = false;
+        let attempts = async {
+            if call.effect != Effect::Once {
+                match self.attempt(&call, message.clone(), &attempt, &mut sent).await? {
+                    Err(failure) if failure.worth_one_more() => {}
+                    result => return result.map_err(|f| f.into_error(&call.what(), call.effect)),
+                }
+            }
+            let result = self.attempt(&call, message, &attempt, &mut sent).await?;
+            result.map_err(|f| f.into_error(&call.what(), call.effect))
+        };
+        let ended = self.until_ended(call.options, call.time(inner.options().timeout), attempts).await;
+        match ended {
+            Ok(result) => result,
+            Err(end) => {
+                let outcome = match call.effect {
+                    Effect::None => Outcome::NotApplied,
+                    _ if sent => Outcome::Unknown,
+                    _ => Outcome::NotApplied,
+                };
+                Err(self.end_error(end, &call.what()).with_outcome(outcome))
+            }
+        }
+    }
+
+    /// One attempt; the outer error is one that no other attempt can mend.
+    async fn attempt<M, T, A>(
+        &self,
+        call: &Call<'_>,
+        message: M,
+        attempt: &A,
+        sent: &mut bool,
+    ) -> Result<std::result::Result<T, Failure>>
+    where
+        A: AsyncFn(Wire, Request<M>) -> std::result::Result<Response<T>, tonic::Status>,
+    {
+        let wire = self.inner().wire().await.map_err(|e| e.while_trying(&call.what()))?;
+        let request = wire.request(message);
+        *sent = true;
+        let reply = attempt(wire, request).await;
+        Ok(reply.map(Response::into_inner).map_err(|status| Failure::new(&status)))
+    }
+
+    /// Runs `operation` until it ends, the time is up, the caller cancels or the client closes.
+    pub(crate) async fn until_ended<F: Future>(
+        &self,
+        options: &CallOptions,
+        time: Option<Duration>,
+        operation: F,
+    ) -> std::result::Result<F::Output, End> {
+        let cancel = options.cancel.as_ref();
+        if cancel.is_some_and(|c| c.is_cancelled()) {
+            return Err(End::Cancelled);
+        }
+        let mut operation = pin!(operation);
+        // Most embedded calls are over with the first poll: the rest is only made afterwards.
+        let first = std::future::poll_fn(|cx| Poll::Ready(operation.as_mut().poll(cx))).await;
+        if let Poll::Ready(output) = first {
+            return Ok(output);
+        }
+        let mut closed = pin!(self.inner().closed().wait());
+        let mut cancelled = pin!(async {
+            match cancel {
+                Some(token) => token.event().wait().await,
+                None => std::future::pending().await,
+            }
+        });
+        let mut over = runtime::after(time).map(Sleep::until);
+        std::future::poll_fn(move |cx: &mut Context<'_>| {
+            if let Poll::Ready(output) = operation.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if cancelled.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Cancelled));
+            }
+            if closed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(End::Closed));
+            }
+            match &mut over {
+                Some(sleep) => Pin::new(sleep).poll(cx).map(|()| Err(End::TimeUp)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    pub(crate) fn end_error(&self, end: End, what: &str) -> Error {
+        match end {
+            End::Cancelled => Error::local(Status::CANCELLED, format!("{what}: the caller cancelled it")),
+            End::Closed => self.inner().closed_error().while_trying(what),
+            End::TimeUp => Error::local(
+                Status::DEADLINE_EXCEEDED,
+                format!("{what}: no answer within the time given; check that the peer is a FlowMesh server, or give more time"),
+            )
+            .retryable(),
+        }
+    }
+}
+
+/// Why a call ended before its operation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Cancelled,
+    Closed,
+    TimeUp,
+}

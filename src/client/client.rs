@@ -1,0 +1,413 @@
+//! The client: one endpoint, what all its handles share, and its end.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use flowmesh_proto::v1::{
+    HealthCheckRequest, ReadinessCheckRequest, ResourcePath, health_service_client::HealthServiceClient,
+};
+use tokio::sync::Notify;
+use tonic::metadata::{Ascii, MetadataValue};
+
+use super::{
+    call::{Call, Wire},
+    cancel::Event,
+    connect::Target,
+    embedded::{self, Embedded},
+    endpoint::Endpoint,
+    error::{Effect, Error, Result, Status},
+    kv::Kv,
+    options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Timeout},
+    queues::Queue,
+    rules,
+    streams::Stream,
+    transport::Transport,
+};
+use crate::runtime::{
+    self, Generation, Member, OwnedByProcess, Pinned, lock,
+    park::{self, Sleep},
+};
+
+/// A client of one endpoint. Clones and handles share it; it closes with [`Client::close`], or
+/// when the last of them is gone.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+pub(crate) struct Inner {
+    generation: Arc<Generation>,
+    endpoint: Endpoint,
+    options: ClientOptions,
+    auth: Option<MetadataValue<Ascii>>,
+    source: Source,
+    /// What carries calls; `None` before the first and after the close.
+    transport: Mutex<OwnedByProcess<Option<Transport>>>,
+    closed: Event,
+    under_way: AtomicUsize,
+    at_rest: Notify,
+}
+
+/// Where the transport comes from.
+enum Source {
+    Remote(Target),
+    Embedded(Embedded),
+}
+
+impl Client {
+    /// Makes a client without any input or output: the first call connects, or opens the
+    /// embedded engine.
+    pub fn open(options: ClientOptions) -> Result<Self> {
+        let text = match options.endpoint.clone() {
+            Some(text) => text,
+            None => from_environment("FLOWMESH_ENDPOINT")?.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+        };
+        let endpoint = Endpoint::parse(&text)?;
+        let auth = auth(&endpoint, &options)?;
+        let source = match &endpoint {
+            Endpoint::Tcp { host, port } => {
+                Source::Remote(Target::Tcp { host: host.as_str().into(), port: *port })
+            }
+            Endpoint::Unix(path) => Source::Remote(Target::Unix(Arc::new(path.clone()))),
+            Endpoint::Directory(_) | Endpoint::Memory => {
+                Source::Embedded(Embedded::new(&endpoint, &options)?)
+            }
+        };
+        if options.test_clock && !endpoint.is_embedded() {
+            return Err(Error::invalid("test_clock is for the endpoint `embedded:` only"));
+        }
+        let generation = Generation::current()?;
+        let inner = Arc::new(Inner {
+            generation: generation.clone(),
+            endpoint,
+            options,
+            auth,
+            source,
+            transport: Mutex::new(OwnedByProcess::new(None)),
+            closed: Event::default(),
+            under_way: AtomicUsize::new(0),
+            at_rest: Notify::new(),
+        });
+        let weak: Weak<Inner> = Arc::downgrade(&inner);
+        generation.register(weak)?;
+        Ok(Self(inner))
+    }
+
+    /// Makes sure that the endpoint is there: connects and has the server answer.
+    pub async fn connect(&self, options: &CallOptions) -> Result<()> {
+        self.health("connect to", options).await
+    }
+
+    /// Asks the server whether it lives.
+    pub async fn health_check(&self, options: &CallOptions) -> Result<()> {
+        self.health("health check of", options).await
+    }
+
+    async fn health(&self, verb: &'static str, options: &CallOptions) -> Result<()> {
+        let call = Call::new(verb, self.0.endpoint_text(), Effect::None, options);
+        let reply = self
+            .call(call, HealthCheckRequest {}, async |wire, request| {
+                wire.client(HealthServiceClient::new).health_check(request).await
+            })
+            .await;
+        reply.map(drop)
+    }
+
+    /// Asks the server whether its storage can take work.
+    pub async fn readiness_check(&self, options: &CallOptions) -> Result<bool> {
+        let call = Call::new("readiness check of", self.0.endpoint_text(), Effect::None, options);
+        let reply = self
+            .call(call, ReadinessCheckRequest {}, async |wire, request| {
+                wire.client(HealthServiceClient::new).readiness_check(request).await
+            })
+            .await?;
+        Ok(reply.ready)
+    }
+
+    /// The stream of that name; nothing is sent.
+    pub fn stream(&self, tenant: &str, namespace: &str, name: &str) -> Result<Stream> {
+        Ok(Stream::new(Resource::new(self, tenant, namespace, "stream", name)?))
+    }
+
+    /// The queue of that name; nothing is sent.
+    pub fn queue(&self, tenant: &str, namespace: &str, name: &str) -> Result<Queue> {
+        Ok(Queue::new(Resource::new(self, tenant, namespace, "queue", name)?))
+    }
+
+    /// The key-value store of that name; nothing is sent.
+    pub fn kv(&self, tenant: &str, namespace: &str, name: &str) -> Result<Kv> {
+        Ok(Kv::new(Resource::new(self, tenant, namespace, "kv", name)?))
+    }
+
+    /// Runs one of this client's operations to its end while the calling thread waits: the
+    /// blocking form of everything here. CLOSED when the library was shut down.
+    pub fn block_on<F, T>(&self, operation: F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.0.generation.check_process()?;
+        match &self.0.source {
+            Source::Embedded(_) => self.wait(operation),
+            Source::Remote(_) if self.is_closed() => Err(self.0.closed_error()),
+            Source::Remote(_) => self.0.generation.driver()?.block_on(operation)?,
+        }
+    }
+
+    /// As [`Client::block_on`], for futures that borrow: the calling thread waits and leaves the
+    /// driving to others. For consumers of subscriptions.
+    pub fn wait<F: Future>(&self, operation: F) -> F::Output {
+        match &self.0.source {
+            Source::Embedded(_) => {
+                let mut operation = std::pin::pin!(operation);
+                park::wait(std::future::poll_fn(|cx| embedded::inline(|| operation.as_mut().poll(cx))))
+            }
+            Source::Remote(_) => park::wait(operation),
+        }
+    }
+
+    /// Refuses new calls, ends those under way with CLOSED, and waits until they have ended.
+    /// DEADLINE_EXCEEDED when some had not at the timeout; they end by themselves.
+    pub async fn close(&self, timeout: Timeout) -> Result<()> {
+        self.0.generation.check_process()?;
+        if self.0.finish(runtime::deadline_after(timeout)).await {
+            return Ok(());
+        }
+        let left = self.0.under_way.load(Ordering::Acquire);
+        Err(Error::local(
+            Status::DEADLINE_EXCEEDED,
+            format!("close {}: {left} calls were still ending at the timeout", self.0.endpoint),
+        ))
+    }
+
+    /// Whether the client, or the library, was closed.
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.is_set()
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    /// Moves the test clock of an `embedded:` client forward.
+    pub fn advance_test_clock(&self, by: Duration) -> Result<()> {
+        self.0.generation.check_process()?;
+        match &self.0.source {
+            Source::Embedded(engine) => engine.advance_clock(by),
+            Source::Remote(_) => Err(embedded::no_test_clock()),
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.0.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+
+    pub fn closed(&self) -> &Event {
+        &self.closed
+    }
+
+    pub fn endpoint_text(&self) -> Arc<str> {
+        self.endpoint.to_string().into()
+    }
+
+    pub fn closed_error(&self) -> Error {
+        Error::local(Status::CLOSED, format!("the client of {} was closed", self.endpoint))
+    }
+
+    /// Keeps the background thread driving for a subscription; embedded ones do not need it.
+    pub fn pin(&self) -> Result<Option<Pinned>> {
+        match &self.source {
+            Source::Remote(_) => self.generation.driver()?.pin().map(Some),
+            Source::Embedded(_) => Ok(None),
+        }
+    }
+
+    /// FORKED or CLOSED where no call may start.
+    pub fn check(&self) -> Result<()> {
+        self.generation.check_process()?;
+        if self.closed.is_set() { Err(self.closed_error()) } else { Ok(()) }
+    }
+
+    /// Counts a call as under way until the guard is dropped; [`Inner::check`] comes after it, so
+    /// that a close either sees the call or refuses it.
+    pub fn enter(self: &Arc<Self>) -> UnderWay {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        UnderWay(self.clone())
+    }
+
+    /// The way to the server, made when first needed.
+    pub async fn wire(self: &Arc<Self>) -> Result<Wire> {
+        let transport = match lock(&self.transport).get() {
+            Some(transport) => Some(transport.clone()),
+            None => None,
+        };
+        let transport = match transport {
+            Some(transport) => transport,
+            None => self.make_transport().await?,
+        };
+        Ok(Wire { transport, auth: self.auth.clone(), max_message_bytes: self.options.max_message_bytes })
+    }
+
+    async fn make_transport(self: &Arc<Self>) -> Result<Transport> {
+        if matches!(self.source, Source::Remote(_)) || park::is_waiting() {
+            return self.make_transport_here();
+        }
+        // Opening an engine blocks, and this may be a runtime's thread.
+        let inner = self.clone();
+        match tokio::task::spawn_blocking(move || inner.make_transport_here()).await {
+            Ok(made) => made,
+            Err(e) => Err(Error::local(Status::INTERNAL, format!("open the embedded engine: {e}"))),
+        }
+    }
+
+    fn make_transport_here(&self) -> Result<Transport> {
+        let mut slot = lock(&self.transport);
+        if let Some(transport) = slot.get() {
+            return Ok(transport.clone());
+        }
+        self.check()?;
+        let transport = match &self.source {
+            Source::Remote(target) => {
+                let driver = self.generation.driver()?;
+                Transport::remote(target.clone(), self.options.connect_timeout, driver.handle())?
+            }
+            Source::Embedded(engine) => Transport::Embedded(engine.open()?),
+        };
+        *slot.get_mut() = Some(transport.clone());
+        Ok(transport)
+    }
+
+    async fn finish(&self, deadline: Option<Instant>) -> bool {
+        self.closed.set();
+        let mut rested = std::pin::pin!(self.rested());
+        let mut over = deadline.map(Sleep::until);
+        let quiet = std::future::poll_fn(|cx| {
+            if rested.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            match &mut over {
+                Some(sleep) => Pin::new(sleep).poll(cx).map(|()| false),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        // Calls that are still ending have their own clone.
+        let transport = lock(&self.transport).get_mut().take();
+        drop(transport);
+        quiet
+    }
+
+    /// Resolves when no call is under way.
+    async fn rested(&self) {
+        loop {
+            let mut at_rest = std::pin::pin!(self.at_rest.notified());
+            at_rest.as_mut().enable();
+            if self.under_way.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            at_rest.await;
+        }
+    }
+}
+
+impl Member for Inner {
+    fn close(&self, deadline: Option<Instant>) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(self.finish(deadline))
+    }
+}
+
+/// A call under way.
+pub(crate) struct UnderWay(Arc<Inner>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.closed.is_set() {
+            self.0.at_rest.notify_waiters();
+        }
+    }
+}
+
+/// A named resource of a client: what every handle is.
+#[derive(Debug, Clone)]
+pub(crate) struct Resource {
+    pub client: Client,
+    pub path: ResourcePath,
+    /// The canonical path, for messages.
+    pub text: Arc<str>,
+}
+
+impl Resource {
+    fn new(client: &Client, tenant: &str, namespace: &str, kind: &str, name: &str) -> Result<Self> {
+        rules::part("tenant", tenant)?;
+        rules::part("namespace", namespace)?;
+        rules::name("name", name)?;
+        let path = ResourcePath {
+            tenant: tenant.to_owned(),
+            namespace: namespace.to_owned(),
+            resource_type: kind.to_owned(),
+            name: name.to_owned(),
+        };
+        let text = format!("{tenant}/{namespace}/{kind}/{name}").into();
+        Ok(Self { client: client.clone(), path, text })
+    }
+
+    pub fn path(&self) -> Option<ResourcePath> {
+        Some(self.path.clone())
+    }
+
+    pub fn call<'a>(&self, verb: &'static str, effect: Effect, options: &'a CallOptions) -> Call<'a> {
+        Call::new(verb, self.text.clone(), effect, options)
+    }
+}
+
+/// The metadata that carries the token.
+fn auth(endpoint: &Endpoint, options: &ClientOptions) -> Result<Option<MetadataValue<Ascii>>> {
+    let token = match &options.auth_token {
+        Some(token) if token.is_empty() => return Ok(None),
+        Some(_) if endpoint.is_embedded() => {
+            return Err(Error::invalid(format!(
+                "auth_token must not be given for the endpoint `{endpoint}`: an embedded engine takes none"
+            )));
+        }
+        Some(token) => token.clone(),
+        None if endpoint.is_embedded() => return Ok(None),
+        None => match from_environment("FLOWMESH_AUTH_TOKEN")? {
+            Some(token) => token,
+            None => return Ok(None),
+        },
+    };
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Error::invalid("auth_token must be printable ASCII: it travels in a header"))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+/// A variable of the environment; unset and empty are the same.
+fn from_environment(name: &str) -> Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|v| !v.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::invalid(format!("the environment's {name} must be UTF-8")))
+        }
+    }
+}

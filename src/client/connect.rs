@@ -1,0 +1,165 @@
+//! Sockets: resolving, connecting, and bytes in and out.
+//!
+//! Writes never raise SIGPIPE in the host: they go through send(2) with MSG_NOSIGNAL.
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+/// How long a connection may be silent before the kernel asks whether the peer still lives, and
+/// how long it waits between and after its questions.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Where to connect to.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Tcp { host: Arc<str>, port: u16 },
+    Unix(Arc<PathBuf>),
+}
+
+/// No connection could be made.
+#[derive(Debug)]
+pub(crate) struct ConnectError(String);
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Connects within `time`.
+pub(crate) async fn connect(target: Target, time: Duration) -> Result<Socket, ConnectError> {
+    match timeout(time, open(&target)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError(format!("no connection within {} ms", time.as_millis()))),
+    }
+}
+
+async fn open(target: &Target) -> Result<Socket, ConnectError> {
+    match target {
+        Target::Tcp { host, port } => {
+            let mut refused = Vec::new();
+            for address in resolve(host, *port).await? {
+                match tcp(address).await {
+                    Ok(stream) => return Ok(Socket::Tcp(stream)),
+                    Err(e) => refused.push(format!("{address}: {e}")),
+                }
+            }
+            Err(ConnectError(format!("cannot connect to {}", refused.join(", "))))
+        }
+        Target::Unix(path) => match UnixStream::connect(path.as_path()).await {
+            Ok(stream) => Ok(Socket::Unix(stream)),
+            Err(e) => Err(ConnectError(format!("cannot connect to {}: {e}", path.display()))),
+        },
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|e| ConnectError(format!("the host name `{host}` cannot be resolved: {e}")))?;
+    let addresses: Vec<_> = found.collect();
+    if addresses.is_empty() {
+        return Err(ConnectError(format!("the host name `{host}` has no address")));
+    }
+    Ok(addresses)
+}
+
+async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6).with_retries(6);
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    Ok(stream)
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| socket.send_with_flags(buf, libc::MSG_NOSIGNAL))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, |socket| socket.send_vectored_with_flags(bufs, libc::MSG_NOSIGNAL))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Socket {
+    /// Sends as soon as the socket takes bytes.
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        send: impl Fn(SockRef<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let sent = match self {
+                Self::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || send(SockRef::from(&stream.as_fd())))
+                }
+                Self::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_io(Interest::WRITABLE, || send(SockRef::from(&stream.as_fd())))
+                }
+            };
+            match sent {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}

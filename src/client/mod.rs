@@ -1,0 +1,34 @@
+//! The asynchronous client: a [`Client`] per endpoint, handles for resources, one file per noun.
+//!
+//! Every operation is an `async fn`; [`Client::block_on`] is the blocking form of all of them.
+//! Nothing here is unsafe or knows of C.
+
+mod call;
+mod cancel;
+#[expect(clippy::module_inception, reason = "a file per noun, and the noun of this one is the module's")]
+mod client;
+mod connect;
+#[path = "embedded_off.rs"]
+mod embedded;
+mod endpoint;
+mod error;
+mod kv;
+mod options;
+mod queues;
+mod reader;
+mod rules;
+mod streams;
+mod subscription;
+mod transport;
+
+pub use cancel::CancelToken;
+pub use client::Client;
+pub use endpoint::Endpoint;
+pub use error::{Error, Outcome, Result, Status};
+pub use flowmesh_proto::v1::{ConsumerGroupState, Job, QueueStats, RetryPolicy};
+pub use kv::Kv;
+pub use options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Fsync, Timeout};
+pub use queues::{Acked, Enqueued, Nacked, NewJob, Queue, Reserve};
+pub use reader::Reader;
+pub use streams::Stream;
+pub use subscription::{Progress, SubscribeOptions, Subscription};

@@ -1,0 +1,108 @@
+//! How to open a client, and how to make one call.
+
+use std::time::Duration;
+
+use super::{
+    cancel::CancelToken,
+    error::{Error, Result},
+};
+
+/// The endpoint when neither the options nor `FLOWMESH_ENDPOINT` name one.
+pub const DEFAULT_ENDPOINT: &str = "localhost:50051";
+
+/// When an embedded engine has a write on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fsync {
+    /// Before the call returns: it survives a power cut.
+    #[default]
+    Always,
+    /// At most this long afterwards; a crash of the process loses nothing.
+    Interval(Duration),
+    /// When the system likes; a crash of the process loses nothing.
+    None,
+}
+
+/// How to open a [`Client`](super::Client).
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// `None`: the environment's `FLOWMESH_ENDPOINT`, else [`DEFAULT_ENDPOINT`].
+    pub endpoint: Option<String>,
+    /// `None`: the environment's `FLOWMESH_AUTH_TOKEN`, else no token. Empty: no token. An
+    /// embedded engine takes none, and the environment's does not count there.
+    pub auth_token: Option<String>,
+    /// Time for a call whose own options do not say; `None` for no limit.
+    pub timeout: Option<Duration>,
+    /// Time to make a connection.
+    pub connect_timeout: Duration,
+    /// Largest reply accepted, in bytes.
+    pub max_message_bytes: usize,
+    /// Embedded only: when writes are on disk. Who opens a directory first decides.
+    pub fsync: Fsync,
+    /// Embedded only: whether calls that need a stream, queue or store create it. Who opens a
+    /// directory first decides.
+    pub create: bool,
+    /// `embedded:` in memory only: time stands still until
+    /// [`advance_test_clock`](super::Client::advance_test_clock).
+    pub test_clock: bool,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            auth_token: None,
+            timeout: Some(Duration::from_secs(30)),
+            connect_timeout: Duration::from_secs(10),
+            max_message_bytes: 256 << 20,
+            fsync: Fsync::Always,
+            create: true,
+            test_clock: false,
+        }
+    }
+}
+
+/// How long a call may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Timeout {
+    /// As long as the client's options say.
+    #[default]
+    Default,
+    /// As long as it takes.
+    Never,
+    /// This long.
+    After(Duration),
+}
+
+impl Timeout {
+    /// `timeout_ms` of call options: 0 is the client's default, -1 no limit.
+    pub fn of_call_ms(ms: i64) -> Result<Self> {
+        match u64::try_from(ms) {
+            Ok(0) => Ok(Self::Default),
+            Ok(ms) => Ok(Self::After(Duration::from_millis(ms))),
+            Err(_) if ms == -1 => Ok(Self::Never),
+            Err(_) => Err(Error::invalid(format!(
+                "timeout_ms must be -1 (no limit), 0 (the client's default) or above, got {ms}"
+            ))),
+        }
+    }
+
+    /// `timeout_ms` of a wait: 0 does not wait, -1 waits for ever.
+    pub fn of_wait_ms(ms: i64) -> Result<Self> {
+        match u64::try_from(ms) {
+            Ok(ms) => Ok(Self::After(Duration::from_millis(ms))),
+            Err(_) if ms == -1 => Ok(Self::Never),
+            Err(_) => Err(Error::invalid(format!(
+                "timeout_ms must be -1 (for ever), 0 (do not wait) or above, got {ms}"
+            ))),
+        }
+    }
+}
+
+/// How to make one call.
+#[derive(Debug, Clone, Default)]
+pub struct CallOptions {
+    /// How long it may take; a call that waits for jobs may take this on top of its wait.
+    pub timeout: Timeout,
+    /// Ends the call from another thread.
+    pub cancel: Option<CancelToken>,
+}

@@ -1,0 +1,216 @@
+//! The one runtime of the process: made when first needed, shared by all clients, replaced after
+//! [`shutdown`] and, in the child of a fork, after [`after_fork_child`].
+//!
+//! Here is who owns it and when it ends; how it is driven is in `driver`, how a thread waits
+//! without it in `park`. Nothing here knows what a client does.
+
+mod driver;
+pub(crate) mod park;
+
+use std::{
+    pin::Pin,
+    process,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use once_cell::sync::OnceCell;
+
+pub(crate) use driver::{Driver, Pinned};
+
+use crate::client::{Error, Result, Status, Timeout};
+
+/// The slots of the process, newest last. A fork adds one: the locks of the older ones may have
+/// been held by threads that the child does not have.
+static SLOTS: OnceCell<Slot> = OnceCell::new();
+
+struct Slot {
+    pid: u32,
+    generation: Mutex<Option<Arc<Generation>>>,
+    next: OnceCell<Box<Slot>>,
+}
+
+impl Slot {
+    fn new() -> Self {
+        Self { pid: process::id(), generation: Mutex::new(None), next: OnceCell::new() }
+    }
+
+    fn newest() -> &'static Self {
+        let mut slot = SLOTS.get_or_init(Self::new);
+        while let Some(next) = slot.next.get() {
+            slot = next;
+        }
+        slot
+    }
+}
+
+/// What lives from the first use of the library to [`shutdown`].
+pub(crate) struct Generation {
+    pid: u32,
+    closed: AtomicBool,
+    driver: OnceCell<OwnedByProcess<Driver>>,
+    members: Mutex<Vec<Weak<dyn Member>>>,
+}
+
+/// Something that a shutdown closes.
+pub(crate) trait Member: Send + Sync {
+    /// Closes it; false when it has not come to rest at `deadline`.
+    fn close(&self, deadline: Option<Instant>) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+}
+
+impl Generation {
+    /// The present one, made when there is none. FORKED in the child of a fork.
+    pub fn current() -> Result<Arc<Self>> {
+        let slot = Slot::newest();
+        if slot.pid != process::id() {
+            return Err(forked());
+        }
+        let mut generation = lock(&slot.generation);
+        Ok(generation.get_or_insert_with(|| Arc::new(Self::new())).clone())
+    }
+
+    fn new() -> Self {
+        Self {
+            pid: process::id(),
+            closed: AtomicBool::new(false),
+            driver: OnceCell::new(),
+            members: Mutex::default(),
+        }
+    }
+
+    /// FORKED unless this process made it.
+    pub fn check_process(&self) -> Result<()> {
+        if self.pid == process::id() { Ok(()) } else { Err(forked()) }
+    }
+
+    /// What drives sockets, timers and tasks; made when first needed.
+    pub fn driver(&self) -> Result<&Driver> {
+        self.check_process()?;
+        let driver = self.driver.get_or_try_init(|| {
+            Driver::start().map(OwnedByProcess::new).map_err(|e| {
+                Error::local(Status::RESOURCE_EXHAUSTED, format!("cannot start the library's thread: {e}"))
+                    .retryable()
+            })
+        })?;
+        Ok(driver.get())
+    }
+
+    /// Has `member` closed by a shutdown.
+    pub fn register(&self, member: Weak<dyn Member>) -> Result<()> {
+        let mut members = lock(&self.members);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::local(Status::CLOSED, "the library is shutting down"));
+        }
+        members.retain(|m| m.strong_count() > 0);
+        members.push(member);
+        Ok(())
+    }
+}
+
+/// Closes every client of the process, ends the library's threads and forgets the runtime; calls
+/// on what was open return CLOSED from now on, and a client opened later starts anew.
+/// DEADLINE_EXCEEDED when calls were still ending when the time was up: they end by themselves.
+pub fn shutdown(timeout: Timeout) -> Result<()> {
+    let slot = Slot::newest();
+    if slot.pid != process::id() {
+        return Err(forked());
+    }
+    let Some(generation) = lock(&slot.generation).take() else { return Ok(()) };
+    let deadline = deadline_after(timeout);
+    let members = {
+        let mut members = lock(&generation.members);
+        generation.closed.store(true, Ordering::Release);
+        std::mem::take(&mut *members)
+    };
+    let mut quiet = true;
+    for member in members.iter().filter_map(Weak::upgrade) {
+        quiet &= park::wait(member.close(deadline));
+    }
+    if let Some(driver) = generation.driver.get() {
+        quiet &= driver.get().stop(deadline);
+    }
+    if quiet {
+        Ok(())
+    } else {
+        Err(Error::local(Status::DEADLINE_EXCEEDED, "shutdown: calls were still ending at the timeout"))
+    }
+}
+
+/// In the child of a fork: lets it use the library anew. Clients of the parent stay unusable
+/// here; anywhere else it does nothing.
+pub fn after_fork_child() {
+    let slot = Slot::newest();
+    if slot.pid != process::id() {
+        slot.next.get_or_init(|| Box::new(Slot::new()));
+    }
+}
+
+/// Runs `task` on the library's own thread until it ends, or the library is shut down.
+pub fn spawn<F>(task: F) -> Result<tokio::task::JoinHandle<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    Generation::current()?.driver()?.spawn(task)
+}
+
+fn forked() -> Error {
+    Error::local(
+        Status::FORKED,
+        "this process is a fork of the one that used the library; call flowmesh_after_fork_child and open anew",
+    )
+}
+
+pub(crate) fn shut_down() -> Error {
+    Error::local(Status::CLOSED, "the library was shut down")
+}
+
+/// When a wait of `timeout` from now is over; `None` for never.
+pub(crate) fn deadline_after(timeout: Timeout) -> Option<Instant> {
+    match timeout {
+        Timeout::After(time) => after(Some(time)),
+        Timeout::Default | Timeout::Never => None,
+    }
+}
+
+/// `time` from now; `None` for never, also when the clock cannot count so far.
+pub(crate) fn after(time: Option<Duration>) -> Option<Instant> {
+    time.and_then(|time| Instant::now().checked_add(time))
+}
+
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A value that only the process that made it may drop: in the child of a fork, the threads it
+/// would wait for do not exist, and its files are the parent's.
+pub(crate) struct OwnedByProcess<T> {
+    pid: u32,
+    /// `None` only inside `drop`.
+    value: Option<T>,
+}
+
+impl<T> OwnedByProcess<T> {
+    pub fn new(value: T) -> Self {
+        Self { pid: process::id(), value: Some(value) }
+    }
+
+    pub fn get(&self) -> &T {
+        self.value.as_ref().expect("the value is there until drop")
+    }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("the value is there until drop")
+    }
+}
+
+impl<T> Drop for OwnedByProcess<T> {
+    fn drop(&mut self) {
+        if self.pid != process::id() {
+            std::mem::forget(self.value.take());
+        }
+    }
+}

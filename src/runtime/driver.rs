@@ -1,0 +1,317 @@
+//! Who drives the sockets: the background thread, or the one caller that waits anyway.
+//!
+//! The runtime is single-threaded; whoever is inside `Runtime::block_on` polls the sockets and
+//! runs the connections' tasks. A call that went through another thread would pay for two thread
+//! switches, so a lone blocking caller drives by itself and the background thread steps aside.
+//! It takes over again when the calls have stopped for [`REST`], or at once when there is
+//! company: several callers, or pinned work (tasks, subscriptions) that nothing may delay.
+//! Idle, every thread sleeps; nothing polls.
+
+use std::{
+    io,
+    panic::resume_unwind,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, TryLockError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::Notify,
+};
+
+use super::{lock, park, shut_down};
+use crate::{boundary::signals::SignalsBlocked, client::Result};
+
+/// How long after the last call of a lone caller the background thread takes over, and how long
+/// after the last crowd a single caller counts as alone.
+const REST: Duration = Duration::from_millis(10);
+
+/// How long a thread of the blocking pool (name resolution) outlives its work.
+const POOL_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// The runtime and its background thread.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    handle: Handle,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    /// `None` once stopped. Held for reading while it is driven.
+    runtime: RwLock<Option<Runtime>>,
+    roles: Mutex<Roles>,
+    /// The background thread waits here while it is not driving.
+    recall: Condvar,
+    /// Ends the background thread's turn.
+    step_aside: Notify,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct Roles {
+    /// Blocking callers under way.
+    callers: usize,
+    /// One of them drives.
+    caller_drives: bool,
+    /// Counts the turns of callers, so that a long one can be told from many short ones.
+    turns: u64,
+    /// When the last turn of a caller ended.
+    last_turn: Instant,
+    /// When two callers were last seen at once.
+    last_crowd: Option<Instant>,
+    /// Work that the background thread must be there for.
+    pins: usize,
+    /// The background thread has stepped aside...
+    aside: bool,
+    /// ... and sleeps until it is recalled, however long that takes.
+    asleep: bool,
+    stopping: bool,
+    ended: bool,
+}
+
+impl Driver {
+    pub fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .thread_name("flowmesh-io")
+            .thread_keep_alive(POOL_KEEP_ALIVE)
+            .on_thread_start(|| std::mem::forget(SignalsBlocked::new()))
+            .build()?;
+        let handle = runtime.handle().clone();
+        let shared = Arc::new(Shared {
+            runtime: RwLock::new(Some(runtime)),
+            roles: Mutex::new(Roles {
+                callers: 0,
+                caller_drives: false,
+                turns: 0,
+                last_turn: Instant::now(),
+                last_crowd: None,
+                pins: 0,
+                aside: false,
+                asleep: false,
+                stopping: false,
+                ended: false,
+            }),
+            recall: Condvar::new(),
+            step_aside: Notify::new(),
+            ended: Condvar::new(),
+        });
+        let thread = {
+            let _blocked = SignalsBlocked::new();
+            let shared = shared.clone();
+            thread::Builder::new().name("flowmesh-io".into()).spawn(move || shared.run())?
+        };
+        Ok(Self { shared, handle, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The runtime's handle, for what needs its context to be made.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs `future` to its end while the calling thread waits.
+    pub fn block_on<F>(&self, future: F) -> Result<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        // Inside a runtime of the host's own, this thread cannot drive a second one.
+        let may_drive = Handle::try_current().is_err();
+        let turn = Turn::start(&self.shared, may_drive)?;
+        if turn.drives {
+            let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
+            return match &*runtime {
+                Some(runtime) => Ok(runtime.block_on(future)),
+                None => Err(shut_down()),
+            };
+        }
+        match park::wait(self.handle.spawn(future)) {
+            Ok(output) => Ok(output),
+            Err(e) if e.is_panic() => resume_unwind(e.into_panic()),
+            // The runtime ended under the call.
+            Err(_) => Err(shut_down()),
+        }
+    }
+
+    /// Runs `task` on the background thread, which stays there for it.
+    pub fn spawn<F>(&self, task: F) -> Result<tokio::task::JoinHandle<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let pin = self.pin()?;
+        Ok(self.handle.spawn(async move {
+            let _pin = pin;
+            task.await
+        }))
+    }
+
+    /// Keeps the background thread driving as long as the guard lives.
+    pub fn pin(&self) -> Result<Pinned> {
+        let mut roles = lock(&self.shared.roles);
+        if roles.stopping {
+            return Err(shut_down());
+        }
+        roles.pins += 1;
+        self.shared.recall_if_idle(&roles);
+        drop(roles);
+        Ok(Pinned(self.shared.clone()))
+    }
+
+    /// Ends the thread and drops the runtime with every task in it. False when that was not done
+    /// at `deadline`: it then happens when the last call has ended and its client is freed.
+    pub fn stop(&self, deadline: Option<Instant>) -> bool {
+        let mut roles = lock(&self.shared.roles);
+        roles.stopping = true;
+        self.shared.step_aside.notify_one();
+        self.shared.recall.notify_one();
+        while !roles.ended || roles.callers > 0 {
+            let Some(guard) = wait_until(&self.shared.ended, roles, deadline) else { return false };
+            roles = guard;
+        }
+        drop(roles);
+        if let Some(thread) = lock(&self.thread).take() {
+            // The thread has said that it ends; a panic in it would be ours and is not the caller's.
+            let _ = thread.join();
+        }
+        let runtime = match self.shared.runtime.try_write() {
+            Ok(mut runtime) => runtime.take(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+        true
+    }
+}
+
+impl Shared {
+    /// The background thread.
+    fn run(&self) {
+        {
+            let runtime = self.runtime.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(runtime) = &*runtime else { return };
+            loop {
+                runtime.block_on(self.step_aside.notified());
+                if self.stand_aside() {
+                    break;
+                }
+            }
+        }
+        lock(&self.roles).ended = true;
+        self.ended.notify_all();
+    }
+
+    /// Waits until the background thread is needed again; true when it is to end.
+    fn stand_aside(&self) -> bool {
+        let mut roles = lock(&self.roles);
+        roles.aside = true;
+        while !roles.stopping {
+            roles = if roles.caller_drives {
+                let turn = roles.turns;
+                roles = wait_for(&self.recall, roles, REST);
+                if roles.caller_drives && roles.turns == turn && !roles.stopping {
+                    // A long turn: its end will recall us.
+                    roles.asleep = true;
+                    roles = self.recall.wait(roles).unwrap_or_else(PoisonError::into_inner);
+                    roles.asleep = false;
+                }
+                roles
+            } else {
+                let rested = roles.last_turn.elapsed();
+                if roles.callers > 0 || roles.pins > 0 || rested >= REST {
+                    break;
+                }
+                wait_for(&self.recall, roles, REST - rested)
+            };
+        }
+        roles.aside = false;
+        roles.stopping
+    }
+
+    /// Has the background thread drive when nobody does.
+    fn recall_if_idle(&self, roles: &Roles) {
+        if roles.aside && !roles.caller_drives {
+            self.recall.notify_one();
+        }
+    }
+}
+
+/// A blocking call under way.
+struct Turn<'a> {
+    shared: &'a Shared,
+    drives: bool,
+}
+
+impl<'a> Turn<'a> {
+    fn start(shared: &'a Shared, may_drive: bool) -> Result<Self> {
+        let mut roles = lock(&shared.roles);
+        if roles.stopping {
+            return Err(shut_down());
+        }
+        roles.callers += 1;
+        if roles.callers > 1 {
+            roles.last_crowd = Some(Instant::now());
+        }
+        let alone = roles.callers == 1 && roles.last_crowd.is_none_or(|at| at.elapsed() > REST);
+        let drives = may_drive && alone && roles.pins == 0;
+        if drives {
+            roles.last_crowd = None;
+            roles.caller_drives = true;
+            roles.turns += 1;
+            if !roles.aside {
+                shared.step_aside.notify_one();
+            }
+        } else {
+            shared.recall_if_idle(&roles);
+        }
+        drop(roles);
+        Ok(Self { shared, drives })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut roles = lock(&self.shared.roles);
+        roles.callers -= 1;
+        if self.drives {
+            roles.caller_drives = false;
+            roles.last_turn = Instant::now();
+            if roles.callers > 0 || roles.pins > 0 || roles.asleep {
+                self.shared.recall.notify_one();
+            }
+        }
+        if roles.stopping {
+            self.shared.ended.notify_all();
+        }
+    }
+}
+
+/// See [`Driver::pin`].
+pub(crate) struct Pinned(Arc<Shared>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        lock(&self.0.roles).pins -= 1;
+    }
+}
+
+fn wait_for<'a, T>(bell: &Condvar, guard: MutexGuard<'a, T>, time: Duration) -> MutexGuard<'a, T> {
+    bell.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Waits for the bell; `None` when `deadline` has come.
+fn wait_until<'a, T>(
+    bell: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'a, T>> {
+    match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+        None => Some(bell.wait(guard).unwrap_or_else(PoisonError::into_inner)),
+        Some(Duration::ZERO) => None,
+        Some(rest) => Some(wait_for(bell, guard, rest)),
+    }
+}

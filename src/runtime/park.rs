@@ -1,0 +1,140 @@
+//! Waiting in the calling thread, without a runtime: poll, sleep until woken, poll again.
+//!
+//! Embedded calls and the consumers of subscriptions wait this way; their deadlines are the
+//! thread's own ([`Sleep`]), so no timer and no other thread is involved.
+
+use std::{
+    cell::Cell,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Instant,
+};
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// What the thread that waits in [`wait`] knows of its nearest deadline.
+#[derive(Clone, Copy)]
+enum Alarm {
+    /// The thread does not wait here: a runtime drives the future.
+    Elsewhere,
+    /// Nothing to wake up for.
+    Unset,
+    At(Instant),
+}
+
+thread_local! {
+    static WAKER: Waker = waker();
+    static ALARM: Cell<Alarm> = const { Cell::new(Alarm::Elsewhere) };
+}
+
+fn waker() -> Waker {
+    Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+/// Runs `future` to its end in this thread.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    struct Restore(Alarm);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALARM.set(self.0);
+        }
+    }
+
+    let mut future = pin!(future);
+    // A thread that is ending has no thread-locals left.
+    let waker = WAKER.try_with(Waker::clone).unwrap_or_else(|_| waker());
+    let mut context = Context::from_waker(&waker);
+    let _restore = Restore(ALARM.get());
+    loop {
+        ALARM.set(Alarm::Unset);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        match ALARM.get() {
+            Alarm::At(at) => thread::park_timeout(at.saturating_duration_since(Instant::now())),
+            Alarm::Unset | Alarm::Elsewhere => thread::park(),
+        }
+    }
+}
+
+/// Resolves at an instant, wherever it is polled: by [`wait`], or by the runtime.
+///
+/// In [`wait`] it must be polled whenever the whole future is: it sets an alarm for the next
+/// sleep only. So it belongs at the top of a call, never inside a set of futures that are polled
+/// when woken.
+pub(crate) struct Sleep {
+    at: Instant,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Sleep {
+    pub fn until(at: Instant) -> Self {
+        Self { at, timer: None }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at;
+        if Instant::now() >= at {
+            return Poll::Ready(());
+        }
+        match ALARM.get() {
+            Alarm::Elsewhere => {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+                timer.as_mut().poll(cx)
+            }
+            Alarm::At(other) if other <= at => Poll::Pending,
+            Alarm::At(_) | Alarm::Unset => {
+                ALARM.set(Alarm::At(at));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Whether the caller is polled by [`wait`], so that blocking its thread delays nobody else.
+pub(crate) fn is_waiting() -> bool {
+    !matches!(ALARM.get(), Alarm::Elsewhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_wake_from_another_thread_ends_the_wait() {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let thread = thread::spawn(move || sender.send(7));
+        assert_eq!(wait(receiver), Ok(7));
+        assert_eq!(thread.join().expect("the sender ends"), Ok(()));
+    }
+
+    #[test]
+    fn the_nearest_of_two_sleeps_wakes_the_thread() {
+        let start = Instant::now();
+        let mut far = pin!(Sleep::until(start + Duration::from_secs(3600)));
+        let mut near = pin!(Sleep::until(start + Duration::from_millis(5)));
+        wait(std::future::poll_fn(|cx| {
+            assert!(far.as_mut().poll(cx).is_pending());
+            near.as_mut().poll(cx)
+        }));
+        assert!(start.elapsed() >= Duration::from_millis(5));
+    }
+}
