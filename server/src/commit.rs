@@ -153,7 +153,10 @@ impl<S: Sink> Shared<S> {
             if let Some(mut sink) = leader {
                 let before = sink.next_wake();
                 let mut batch = std::mem::take(&mut lock(&self.inbox).ops);
-                run_guarded(&mut *sink, &mut batch);
+                // Empty when the thread was quicker; it may even have closed the sink since.
+                if !batch.is_empty() {
+                    run_guarded(&mut *sink, &mut batch);
+                }
                 let after = sink.next_wake();
                 drop(sink);
                 // A nearer timer and what came in meanwhile are the thread's.

@@ -7,8 +7,10 @@
 pub mod clock;
 pub mod commit;
 pub mod database;
+pub mod disk;
 pub mod engine;
 pub mod error;
+pub mod ids;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod resource;
