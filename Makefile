@@ -23,6 +23,7 @@ setup: ## Install what building and testing need
 build: ## The library (shared, static) and the server, optimised, in target/release
 	@echo "== build"
 	@$(CARGO) rustc --release --lib --crate-type cdylib,staticlib
+	@ln -sf libflowmesh.so $(RELEASE)/libflowmesh.so.1
 	@$(CARGO) build --release -p flowmesh-server
 
 .PHONY: examples

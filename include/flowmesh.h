@@ -139,6 +139,36 @@ extern "C" {
 #endif
 
 
+// Before the call returns: they survive a power cut. The default.
+#define FLOWMESH_FSYNC_ALWAYS 0
+
+// Within a second; a crash of the process loses nothing.
+#define FLOWMESH_FSYNC_INTERVAL 1
+
+// When the system likes; a crash of the process loses nothing.
+#define FLOWMESH_FSYNC_NONE 2
+
+// The change may or may not have happened.
+#define FLOWMESH_OUTCOME_UNKNOWN 0
+
+// The change did not happen and will not.
+#define FLOWMESH_OUTCOME_NOT_APPLIED 1
+
+// The change happened, although the call failed.
+#define FLOWMESH_OUTCOME_APPLIED 2
+
+// initial_backoff_ms each time.
+#define FLOWMESH_BACKOFF_FIXED 1
+
+// initial_backoff_ms times n.
+#define FLOWMESH_BACKOFF_LINEAR 2
+
+// initial_backoff_ms times backoff_multiplier to the power of n-1.
+#define FLOWMESH_BACKOFF_EXPONENTIAL 3
+
+// Room that a job id needs: 32 hex digits and the NUL.
+#define FLOWMESH_JOB_ID_SIZE 33
+
 // Success.
 #define FLOWMESH_OK 0
 
@@ -196,31 +226,14 @@ extern "C" {
 // The process is the child of a fork; see flowmesh_after_fork_child.
 #define FLOWMESH_FORKED 101
 
-// The change may or may not have happened.
-#define FLOWMESH_OUTCOME_UNKNOWN 0
-
-// The change did not happen and will not.
-#define FLOWMESH_OUTCOME_NOT_APPLIED 1
-
-// The change happened, although the call failed.
-#define FLOWMESH_OUTCOME_APPLIED 2
-
-// Before the call returns: they survive a power cut. The default.
-#define FLOWMESH_FSYNC_ALWAYS 0
-
-// Within a second; a crash of the process loses nothing.
-#define FLOWMESH_FSYNC_INTERVAL 1
-
-// When the system likes; a crash of the process loses nothing.
-#define FLOWMESH_FSYNC_NONE 2
-
 // Connected, or connected again: from here on nothing written is missed.
 #define FLOWMESH_SUBSCRIPTION_CONNECTED 1
 
 // The connection is lost; the subscription reconnects by itself.
 #define FLOWMESH_SUBSCRIPTION_LOST 2
 
-// Over: the server refused it, or it was closed. The last call.
+// Over by itself: the server refused it, or its client was closed. The last call. Closing or freeing
+// the subscription is not told.
 #define FLOWMESH_SUBSCRIPTION_ENDED 3
 
 // Start after the last offset that the consumer group committed; at 0 when there is none.
@@ -228,18 +241,6 @@ extern "C" {
 
 // Start with what is written from now on.
 #define FLOWMESH_START_NEW -2
-
-// initial_backoff_ms each time.
-#define FLOWMESH_BACKOFF_FIXED 1
-
-// initial_backoff_ms times n.
-#define FLOWMESH_BACKOFF_LINEAR 2
-
-// initial_backoff_ms times backoff_multiplier to the power of n-1.
-#define FLOWMESH_BACKOFF_EXPONENTIAL 3
-
-// Room that a job id needs: 32 hex digits and the NUL.
-#define FLOWMESH_JOB_ID_SIZE 33
 
 // Ends blocked calls from another thread: put it into the options of any number of calls. Once
 // cancelled it stays so. Thread-safe.
@@ -403,11 +404,11 @@ typedef struct flowmesh_value_t flowmesh_value_t;
 // Values are never reused; be ready for ones that a later version adds.
 typedef int32_t flowmesh_status_t;
 
-// Whether a failed call changed anything: one of the FLOWMESH_OUTCOME constants.
-typedef int32_t flowmesh_outcome_t;
-
 // When an embedded engine has acknowledged writes on disk.
 typedef int32_t flowmesh_fsync_t;
+
+// Whether a failed call changed anything: one of the FLOWMESH_OUTCOME constants.
+typedef int32_t flowmesh_outcome_t;
 
 // Borrowed bytes: `len` of them at `data`, which may be NULL when `len` is 0. Make one with
 // flowmesh_view_str, flowmesh_view_bytes or FLOWMESH_VIEW_LITERAL; print one with
@@ -428,68 +429,6 @@ typedef struct {
     // Value, may be empty.
     flowmesh_view_t value;
 } flowmesh_header_t;
-
-// An event to write. Start from FLOWMESH_EVENT_INIT.
-typedef struct {
-    // sizeof(flowmesh_event_t); the same in every event of an array.
-    size_t size;
-    // At least 1 byte.
-    flowmesh_view_t payload;
-    // `header_count` headers; may be NULL when there are none.
-    const flowmesh_header_t *headers;
-    // Number of headers.
-    size_t header_count;
-} flowmesh_event_t;
-
-// Where a consumer group stands. Start from FLOWMESH_GROUP_STATE_INIT.
-typedef struct {
-    // sizeof(flowmesh_group_state_t).
-    size_t size;
-    // Last offset that the group committed, -1 when none.
-    int64_t committed_offset;
-    // Last offset written, -1 when the stream is empty.
-    int64_t latest_offset;
-    // Messages that the group has still to process, -1 when the stream is empty.
-    int64_t lag;
-} flowmesh_group_state_t;
-
-// A message of a stream. Borrowed from its batch; later versions append fields, so never copy it
-// by value or rely on its size.
-typedef struct {
-    // Position in the stream, from 0.
-    int64_t offset;
-    // When it was written, by the server's clock.
-    int64_t created_at_ns;
-    // As written.
-    flowmesh_view_t payload;
-    // `header_count` headers; see also flowmesh_message_get_header.
-    const flowmesh_header_t *headers;
-    // Number of headers.
-    size_t header_count;
-    // Id of the message.
-    flowmesh_view_t id;
-    // The stream, as "tenant/namespace/stream/name".
-    flowmesh_view_t resource_path;
-    // Partition, always 0.
-    int32_t partition;
-    // Version of the schema that the payload was checked against, 0 for none.
-    int32_t schema_version;
-} flowmesh_message_t;
-
-// State of a subscription.
-typedef int32_t flowmesh_subscription_state_t;
-
-// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST
-// and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as the
-// subscription's message callback, and in order with it.
-typedef void (*flowmesh_state_callback_t)(flowmesh_subscription_state_t state,
-                                          const flowmesh_error_t *FLOWMESH_NULLABLE reason,
-                                          void *user_data);
-
-// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
-// library; what it calls may block.
-typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batch,
-                                            void *user_data);
 
 // A job. Reached only by pointer; later versions append fields, so never copy it by value or rely
 // on its size. Immutable, thread-safe. One from flowmesh_queue_reserve is yours to free; one from a
@@ -518,6 +457,29 @@ typedef struct {
     // Deliveries, this one included.
     int32_t attempts;
 } flowmesh_job_t;
+
+// A message of a stream. Borrowed from its batch; later versions append fields, so never copy it
+// by value or rely on its size.
+typedef struct {
+    // Position in the stream, from 0.
+    int64_t offset;
+    // When it was written, by the server's clock.
+    int64_t created_at_ns;
+    // As written.
+    flowmesh_view_t payload;
+    // `header_count` headers; see also flowmesh_message_get_header.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+    // Id of the message.
+    flowmesh_view_t id;
+    // The stream, as "tenant/namespace/stream/name".
+    flowmesh_view_t resource_path;
+    // Partition, always 0.
+    int32_t partition;
+    // Version of the schema that the payload was checked against, 0 for none.
+    int32_t schema_version;
+} flowmesh_message_t;
 
 // Counters of a queue; they survive restarts. Start from FLOWMESH_QUEUE_STATS_INIT.
 typedef struct {
@@ -556,6 +518,45 @@ typedef struct {
     // Factor of FLOWMESH_BACKOFF_EXPONENTIAL; above 0 for every strategy.
     double backoff_multiplier;
 } flowmesh_retry_policy_t;
+
+// An event to write. Start from FLOWMESH_EVENT_INIT.
+typedef struct {
+    // sizeof(flowmesh_event_t); the same in every event of an array.
+    size_t size;
+    // At least 1 byte.
+    flowmesh_view_t payload;
+    // `header_count` headers; may be NULL when there are none.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+} flowmesh_event_t;
+
+// Where a consumer group stands. Start from FLOWMESH_GROUP_STATE_INIT.
+typedef struct {
+    // sizeof(flowmesh_group_state_t).
+    size_t size;
+    // Last offset that the group committed, -1 when none.
+    int64_t committed_offset;
+    // Last offset written, -1 when the stream is empty.
+    int64_t latest_offset;
+    // Messages that the group has still to process, -1 when the stream is empty.
+    int64_t lag;
+} flowmesh_group_state_t;
+
+// State of a subscription.
+typedef int32_t flowmesh_subscription_state_t;
+
+// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST
+// and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as the
+// subscription's message callback, and in order with it.
+typedef void (*flowmesh_state_callback_t)(flowmesh_subscription_state_t state,
+                                          const flowmesh_error_t *FLOWMESH_NULLABLE reason,
+                                          void *user_data);
+
+// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
+// library; what it calls may block.
+typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batch,
+                                            void *user_data);
 
 // Releases `user_data`: called once, after the last call of the callback it came with, on any
 // thread. Also when the call that took it fails.
@@ -663,51 +664,6 @@ typedef struct {
     int64_t ttl_ms;
 } flowmesh_set_options_t;
 
-// Name of a status without prefix, as in "NOT_FOUND"; "?" for one that this version does not
-// know. The text is static. Does not block; any thread.
-const char *flowmesh_status_name(flowmesh_status_t status);
-
-// The status that the call returned; FLOWMESH_OK for NULL. Does not block; any thread.
-flowmesh_status_t flowmesh_error_status(const flowmesh_error_t *FLOWMESH_NULLABLE error);
-
-// What was tried, on which resource, which rule or reason stopped it; "" for NULL. UTF-8, for
-// people: do not match it. Borrowed until the error is freed. Does not block; any thread.
-const char *flowmesh_error_message(const flowmesh_error_t *FLOWMESH_NULLABLE error);
-
-// The server's own words, or "" when it said nothing; "" for NULL. Borrowed until the error is
-// freed. Does not block; any thread.
-const char *flowmesh_error_detail(const flowmesh_error_t *FLOWMESH_NULLABLE error);
-
-// Whether the same call may succeed later without any change to it. Look at the outcome before
-// you repeat a write or enqueue. False for NULL. Does not block; any thread.
-bool flowmesh_error_retryable(const flowmesh_error_t *FLOWMESH_NULLABLE error);
-
-// Whether the call changed anything; FLOWMESH_OUTCOME_UNKNOWN for NULL. Does not block; any
-// thread.
-flowmesh_outcome_t flowmesh_error_outcome(const flowmesh_error_t *FLOWMESH_NULLABLE error);
-
-// Frees an error. Does not block; any thread.
-void flowmesh_error_free(flowmesh_error_t *FLOWMESH_NULLABLE error);
-
-// Version of the library, "major.minor.patch"; compare with FLOWMESH_VERSION_STRING. The text is
-// static. Does not block; any thread.
-const char *flowmesh_version(void);
-
-// Ends the library's work in this process: subscriptions and waiting calls end, later calls
-// return FLOWMESH_CLOSED, threads stop, embedded engines close their directories. Frees still
-// work. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever), whatever is in flight;
-// call it from any thread, in a callback it does not wait for that callback. Not needed before
-// exit.
-//
-// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
-flowmesh_status_t flowmesh_shutdown(int64_t timeout_ms,
-                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Makes the library usable in the child of a fork: call it there once, before any other call.
-// What the parent made stays unusable in the child (FLOWMESH_FORKED) and can be freed; new
-// clients work. Elsewhere it does nothing. Does not block.
-flowmesh_status_t flowmesh_after_fork_child(flowmesh_error_t **FLOWMESH_NULLABLE error);
-
 // Makes a token; free it with flowmesh_cancel_free. Does not block; any thread.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_cancel_new(flowmesh_cancel_t **cancel,
@@ -750,8 +706,7 @@ flowmesh_status_t flowmesh_client_options_set_connect_timeout_ms(const flowmesh_
                                                                  int64_t timeout_ms,
                                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// The largest reply accepted, and the largest request that an embedded engine accepts. Default:
-// replies of any size, embedded requests of 4 MiB. At least 1024.
+// The largest reply accepted. Default 256 MiB; at least 1024 bytes.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_client_options_set_max_message_bytes(const flowmesh_client_options_t *options,
                                                                 size_t max_bytes,
@@ -846,367 +801,27 @@ flowmesh_status_t flowmesh_test_clock_advance(const flowmesh_client_t *client,
                                               int64_t by_ms,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Names a stream. Does no I/O and does not block; any thread. The first write or subscription
-// creates the stream. Free the handle with flowmesh_stream_free.
-//
-// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_open(const flowmesh_client_t *client,
-                                       const char *tenant,
-                                       const char *name_space,
-                                       const char *name,
-                                       flowmesh_stream_t **stream,
-                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+// The status that the call returned; FLOWMESH_OK for NULL. Does not block; any thread.
+flowmesh_status_t flowmesh_error_status(const flowmesh_error_t *FLOWMESH_NULLABLE error);
 
-// Frees the handle; its readers, batches and subscriptions live on. Does not block; any thread.
-void flowmesh_stream_free(flowmesh_stream_t *FLOWMESH_NULLABLE stream);
+// What was tried, on which resource, which rule or reason stopped it; "" for NULL. UTF-8, for
+// people: do not match it. Borrowed until the error is freed. Does not block; any thread.
+const char *flowmesh_error_message(const flowmesh_error_t *FLOWMESH_NULLABLE error);
 
-// Appends `count` events as one batch: all of them or none, at consecutive offsets. They are
-// copied before the call returns. `offsets`, if not NULL, has room for `count` and receives the
-// offset of each. Blocks until the batch is stored, up to the deadline; any thread. Never
-// repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the batch may be stored,
-// and writing it again may store it twice.
-//
-// FLOWMESH_INVALID_ARGUMENT: no event, an empty payload, a header that is not UTF-8.
-// FLOWMESH_RESOURCE_EXHAUSTED: the batch is larger than the server allows (4 MiB), or its storage
-// is full.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_write(const flowmesh_stream_t *stream,
-                                        const flowmesh_event_t *events,
-                                        size_t count,
-                                        const flowmesh_write_options_t *FLOWMESH_NULLABLE options,
-                                        int64_t *FLOWMESH_NULLABLE offsets,
-                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+// The server's own words, or "" when it said nothing; "" for NULL. Borrowed until the error is
+// freed. Does not block; any thread.
+const char *flowmesh_error_detail(const flowmesh_error_t *FLOWMESH_NULLABLE error);
 
-// Reads messages from `offset` (at least 0) on, in order: up to options->max_messages, fewer where
-// the reply would pass 4 MiB, none past the end. Never waits for new ones. The batch belongs to
-// the caller: flowmesh_message_batch_free. Blocks up to the deadline; any thread. Repeated by
-// the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_read(const flowmesh_stream_t *stream,
-                                       int64_t offset,
-                                       const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
-                                       flowmesh_message_batch_t **batch,
-                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+// Whether the same call may succeed later without any change to it. Look at the outcome before
+// you repeat a write or enqueue. False for NULL. Does not block; any thread.
+bool flowmesh_error_retryable(const flowmesh_error_t *FLOWMESH_NULLABLE error);
 
-// Records `offset` as the last one that `consumer_group` has processed; -1 forgets. Any value
-// from -1 on is taken, also backwards. Blocks until it is stored, up to the deadline; any
-// thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_INVALID_ARGUMENT: offset below -1, bad group name. FLOWMESH_NOT_FOUND: no such stream.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_commit_offset(const flowmesh_stream_t *stream,
-                                                const char *consumer_group,
-                                                int64_t offset,
-                                                const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
-                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Asks for the last offset that `consumer_group` committed, -1 when none. Blocks up to the
-// deadline; any thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: no such stream.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_get_offset(const flowmesh_stream_t *stream,
-                                             const char *consumer_group,
-                                             const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
-                                             int64_t *offset,
-                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Asks for the last offset written, -1 when the stream is empty. Blocks up to the deadline; any
-// thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: no such stream.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_latest_offset(const flowmesh_stream_t *stream,
-                                                const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
-                                                int64_t *offset,
-                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Asks where `consumer_group` stands. `state->size` must be set (FLOWMESH_GROUP_STATE_INIT).
-// Blocks up to the deadline; any thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: no such stream.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_group_state(const flowmesh_stream_t *stream,
-                                              const char *consumer_group,
-                                              const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
-                                              flowmesh_group_state_t *state,
-                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Number of messages; 0 for NULL. Does not block; any thread.
-size_t flowmesh_message_batch_count(const flowmesh_message_batch_t *batch);
-
-// Message `index`, counted from 0; NULL when there is none. Borrowed until the batch is freed.
-// Does not block; any thread.
-const flowmesh_message_t *flowmesh_message_batch_at(const flowmesh_message_batch_t *batch,
-                                                    size_t index);
-
-// Gives you a batch of your own with the same messages, without copying them: for keeping what a
-// callback was lent. Free it with flowmesh_message_batch_free. Does not block; any thread.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_message_batch_retain(const flowmesh_message_batch_t *batch,
-                                                flowmesh_message_batch_t **retained,
-                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Frees a batch and every view into it. Not for a batch that was lent to a callback. Does not
-// block; any thread.
-void flowmesh_message_batch_free(flowmesh_message_batch_t *FLOWMESH_NULLABLE batch);
-
-// Looks up the header `key` of `message`: true, and its value in `value`, or false. The value is
-// borrowed from the message. False also for NULL arguments. Does not block; any thread.
-bool flowmesh_message_get_header(const flowmesh_message_t *message,
-                                 const char *key,
-                                 flowmesh_view_t *value);
-
-// Makes a reader that starts at `offset` (at least 0); options->max_messages is its page size.
-// Does no I/O and does not block; any thread. Free it with flowmesh_stream_reader_free.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_reader_open(const flowmesh_stream_t *stream,
-                                              int64_t offset,
-                                              const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
-                                              flowmesh_stream_reader_t **reader,
-                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Reads the next page; an empty batch means that the end is reached for now (also when nobody has
-// written to the stream yet). After a failure the reader stays where it was. Options given here
-// replace those of the reader. Free the batch with flowmesh_message_batch_free. Blocks up to the
-// deadline; any thread. Repeated by the library when the connection fails.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_reader_next(const flowmesh_stream_reader_t *reader,
-                                              const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                              flowmesh_message_batch_t **batch,
-                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Frees a reader. Does not block; any thread.
-void flowmesh_stream_reader_free(flowmesh_stream_reader_t *FLOWMESH_NULLABLE reader);
-
-// Makes options with every default; free them with flowmesh_subscription_options_free. Does not
-// block; any thread.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_new(flowmesh_subscription_options_t **options,
-                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Frees options. A state callback that no subscription took is dropped. Does not block; any
+// Whether the call changed anything; FLOWMESH_OUTCOME_UNKNOWN for NULL. Does not block; any
 // thread.
-void flowmesh_subscription_options_free(flowmesh_subscription_options_t *FLOWMESH_NULLABLE options);
+flowmesh_outcome_t flowmesh_error_outcome(const flowmesh_error_t *FLOWMESH_NULLABLE error);
 
-// The group whose committed offset FLOWMESH_START_COMMITTED means. Default "default". 1 to 255
-// bytes, no control characters.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_consumer_group(const flowmesh_subscription_options_t *options,
-                                                                   const char *consumer_group,
-                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Where to start: an offset from 0 on, FLOWMESH_START_COMMITTED (the default) or
-// FLOWMESH_START_NEW.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_start_offset(const flowmesh_subscription_options_t *options,
-                                                                 int64_t start_offset,
-                                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// The partition. Default 0, where all events are.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_partition(const flowmesh_subscription_options_t *options,
-                                                              int32_t partition,
-                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// At most so many messages in one call of the callback. Default 1024; at least 1.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_max_batch_messages(const flowmesh_subscription_options_t *options,
-                                                                       size_t max_messages,
-                                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// At most so many bytes in one call of the callback, unless one message alone is larger. Default
-// 1 MiB; at least 1.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_max_batch_bytes(const flowmesh_subscription_options_t *options,
-                                                                    size_t max_bytes,
-                                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// At most so many bytes of messages wait for the callback; then the library stops reading.
-// Default 4 MiB; at least 1, which still lets one message wait.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_max_buffered_bytes(const flowmesh_subscription_options_t *options,
-                                                                       size_t max_bytes,
-                                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Has `callback` told of changes of state, by the next subscription that starts with these
-// options; setting it again drops the one before. `drop_user_data` releases `user_data` once,
-// after the last call, also when this call fails.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_subscription_options_set_state_callback(const flowmesh_subscription_options_t *options,
-                                                                   flowmesh_state_callback_t callback,
-                                                                   void *FLOWMESH_NULLABLE user_data,
-                                                                   flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
-                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Starts delivering messages to `callback`. It returns when the position is fixed: -1 and -2 have
-// become an offset, so that nothing written after the call is missed. A stream that does not
-// exist is created. `drop_user_data` releases `user_data` once, after the last callback, also when
-// this call fails. Close the subscription with flowmesh_subscription_close, free it with
-// flowmesh_subscription_free. Blocks up to the client's default deadline; any thread.
-//
-// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: the position could not be asked for.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_stream_subscribe(const flowmesh_stream_t *stream,
-                                            const flowmesh_subscription_options_t *FLOWMESH_NULLABLE options,
-                                            flowmesh_message_callback_t callback,
-                                            void *FLOWMESH_NULLABLE user_data,
-                                            flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
-                                            flowmesh_subscription_t **subscription,
-                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Ends the subscription: no callback starts any more. Blocks for at most `timeout_ms` (0 does not
-// wait, -1 for ever) until the one that runs has returned; inside a callback of this subscription
-// it returns at once. After FLOWMESH_OK none runs and user_data has been released (inside a
-// callback: when that returns). Messages received but not delivered are read again by whoever
-// subscribes next. A second close is fine. Any thread.
-//
-// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs; user_data is released when it returns.
-flowmesh_status_t flowmesh_subscription_close(const flowmesh_subscription_t *subscription,
-                                              int64_t timeout_ms,
-                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Ends the subscription as flowmesh_subscription_close with timeout 0 does, and frees the handle. A
-// callback that is running goes on to its end; none starts after this returns. Does not block;
-// any thread, a callback's too.
-void flowmesh_subscription_free(flowmesh_subscription_t *FLOWMESH_NULLABLE subscription);
-
-// Names a queue. Does no I/O and does not block; any thread. The first enqueue, reserve or policy
-// creates the queue. Free the handle with flowmesh_queue_free.
-//
-// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_open(const flowmesh_client_t *client,
-                                      const char *tenant,
-                                      const char *name_space,
-                                      const char *name,
-                                      flowmesh_queue_t **queue,
-                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Frees the handle; its jobs live on. Does not block; any thread.
-void flowmesh_queue_free(flowmesh_queue_t *FLOWMESH_NULLABLE queue);
-
-// Adds a job; the payload (at least 1 byte) is copied before the call returns. `job_id`, if not
-// NULL, has room for FLOWMESH_JOB_ID_SIZE bytes and receives the id, NUL-terminated; `seq`
-// receives the job's number in the queue. Blocks until the job is stored, up to the deadline;
-// any thread. Never repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the job
-// may be stored, and enqueueing it again may store it twice.
-//
-// FLOWMESH_INVALID_ARGUMENT: empty payload, negative or too long delay.
-// FLOWMESH_RESOURCE_EXHAUSTED: larger than the server allows (4 MiB), or its storage is full.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_enqueue(const flowmesh_queue_t *queue,
-                                         flowmesh_view_t payload,
-                                         const flowmesh_enqueue_options_t *FLOWMESH_NULLABLE options,
-                                         char *FLOWMESH_NULLABLE job_id,
-                                         int64_t *FLOWMESH_NULLABLE seq,
-                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Leases the next due job, waiting up to options->wait_ms for one; *job becomes NULL when there was
-// none. Callers that wait are served in order. The job is yours to free (flowmesh_job_free); the
-// lease stays until it is acknowledged, given back, or its time is over. Blocks up to wait_ms and
-// then the deadline; any thread. Not repeated by the library: when a reply is lost, the job comes
-// back at the end of its lease.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_reserve(const flowmesh_queue_t *queue,
-                                         const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
-                                         flowmesh_job_t **job,
-                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Leases up to `max_jobs` due jobs (1 to 100; 0 is 1, above counts as 100), waiting up to
-// options->wait_ms for the first; fewer where the reply would pass 4 MiB. The batch, empty when there
-// was none, is yours to free (flowmesh_job_batch_free). Otherwise as flowmesh_queue_reserve.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_receive(const flowmesh_queue_t *queue,
-                                         int32_t max_jobs,
-                                         const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
-                                         flowmesh_job_batch_t **batch,
-                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Acknowledges a leased job by its id: it is done and gone. An id that is not leased (any more)
-// is no failure and changes nothing. See flowmesh_job_ack. Blocks until it is stored, up to the
-// deadline; any thread. Repeated by the library when the connection fails.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_ack(const flowmesh_queue_t *queue,
-                                     const char *job_id,
-                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Gives a leased job back by its id, to be tried again after options->delay_ms or the policy's
-// backoff. A job at its last attempt goes to the dead-letter queue instead: that is no failure,
-// and *dead_lettered, if not NULL, says so. See flowmesh_job_nack. Blocks until it is stored, up
-// to the deadline; any thread. Never repeated by the library.
-//
-// FLOWMESH_NOT_FOUND: the job is not leased (any more).
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_nack(const flowmesh_queue_t *queue,
-                                      const char *job_id,
-                                      const flowmesh_nack_options_t *FLOWMESH_NULLABLE options,
-                                      bool *FLOWMESH_NULLABLE dead_lettered,
-                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Reads the counters. `stats->size` must be set (FLOWMESH_QUEUE_STATS_INIT). Blocks up to the
-// deadline; any thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: no such queue.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_stats(const flowmesh_queue_t *queue,
-                                       const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                       flowmesh_queue_stats_t *stats,
-                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Sets the retry policy; it counts from the next nack or expiry on. Backoffs are rounded up to
-// seconds. Blocks until it is stored, up to the deadline; any thread. Repeated by the library
-// when the connection fails.
-//
-// FLOWMESH_INVALID_ARGUMENT: a field breaks the rule at its declaration.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_set_retry_policy(const flowmesh_queue_t *queue,
-                                                  const flowmesh_retry_policy_t *policy,
-                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Reads the retry policy in force. `policy->size` must be set (FLOWMESH_RETRY_POLICY_INIT). Blocks
-// up to the deadline; any thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: no such queue.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_get_retry_policy(const flowmesh_queue_t *queue,
-                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                                  flowmesh_retry_policy_t *policy,
-                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Lists dead letters of this queue that wait, in the order in which they would be delivered: up to
-// `max_jobs` (0 is 100), fewer where the reply would pass 4 MiB. There is no cursor: later ones
-// show once earlier ones are handled. The jobs are not leased: give their ids to
-// flowmesh_queue_replay_dlq_job. Free the batch with flowmesh_job_batch_free. Blocks up to the
-// deadline; any thread. Repeated by the library when the connection fails.
-//
-// FLOWMESH_NOT_FOUND: no such queue.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_list_dlq_jobs(const flowmesh_queue_t *queue,
-                                               int32_t max_jobs,
-                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                               flowmesh_job_batch_t **batch,
-                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
-
-// Moves a dead letter back into this queue as a new job, due now, with no attempts counted.
-// `new_job_id`, if not NULL, has room for FLOWMESH_JOB_ID_SIZE bytes and receives its id; `seq` its
-// number. Blocks until it is stored, up to the deadline; any thread. Never repeated by the
-// library: after a failure with FLOWMESH_OUTCOME_UNKNOWN, FLOWMESH_NOT_FOUND at the next try means
-// that it was moved.
-//
-// FLOWMESH_NOT_FOUND: no dead letter has this id.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_queue_replay_dlq_job(const flowmesh_queue_t *queue,
-                                                const char *job_id,
-                                                const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
-                                                char *FLOWMESH_NULLABLE new_job_id,
-                                                int64_t *FLOWMESH_NULLABLE seq,
-                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+// Frees an error. Does not block; any thread.
+void flowmesh_error_free(flowmesh_error_t *FLOWMESH_NULLABLE error);
 
 // Acknowledges the job: it is done and gone. When its lease is over and somebody else has the job,
 // that lease is acknowledged; when nobody has it, nothing happens, and neither is a failure: look at
@@ -1353,6 +968,385 @@ flowmesh_view_t flowmesh_key_list_at(const flowmesh_key_list_t *keys,
 
 // Frees a list of keys. Does not block; any thread.
 void flowmesh_key_list_free(flowmesh_key_list_t *FLOWMESH_NULLABLE keys);
+
+// Number of messages; 0 for NULL. Does not block; any thread.
+size_t flowmesh_message_batch_count(const flowmesh_message_batch_t *batch);
+
+// Message `index`, counted from 0; NULL when there is none. Borrowed until the batch is freed.
+// Does not block; any thread.
+const flowmesh_message_t *flowmesh_message_batch_at(const flowmesh_message_batch_t *batch,
+                                                    size_t index);
+
+// Gives you a batch of your own with the same messages, without copying them: for keeping what a
+// callback was lent. Free it with flowmesh_message_batch_free. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_message_batch_retain(const flowmesh_message_batch_t *batch,
+                                                flowmesh_message_batch_t **retained,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees a batch and every view into it. Not for a batch that was lent to a callback. Does not
+// block; any thread.
+void flowmesh_message_batch_free(flowmesh_message_batch_t *FLOWMESH_NULLABLE batch);
+
+// Looks up the header `key` of `message`: true, and its value in `value`, or false. The value is
+// borrowed from the message. False also for NULL arguments. Does not block; any thread.
+bool flowmesh_message_get_header(const flowmesh_message_t *message,
+                                 const char *key,
+                                 flowmesh_view_t *value);
+
+// Version of the library, "major.minor.patch"; compare with FLOWMESH_VERSION_STRING. The text is
+// static. Does not block; any thread.
+const char *flowmesh_version(void);
+
+// Ends the library's work in this process: subscriptions and waiting calls end, later calls
+// return FLOWMESH_CLOSED, threads stop, embedded engines close their directories. Frees still
+// work. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever), whatever is in flight;
+// call it from any thread, in a callback it does not wait for that callback. Not needed before
+// exit.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
+flowmesh_status_t flowmesh_shutdown(int64_t timeout_ms,
+                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes the library usable in the child of a fork: call it there once, before any other call.
+// What the parent made stays unusable in the child (FLOWMESH_FORKED) and can be freed; new
+// clients work. Elsewhere it does nothing. Does not block.
+flowmesh_status_t flowmesh_after_fork_child(flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Names a queue. Does no I/O and does not block; any thread. The first enqueue, reserve or policy
+// creates the queue. Free the handle with flowmesh_queue_free.
+//
+// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_open(const flowmesh_client_t *client,
+                                      const char *tenant,
+                                      const char *name_space,
+                                      const char *name,
+                                      flowmesh_queue_t **queue,
+                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle; its jobs live on. Does not block; any thread.
+void flowmesh_queue_free(flowmesh_queue_t *FLOWMESH_NULLABLE queue);
+
+// Adds a job; the payload (at least 1 byte) is copied before the call returns. `job_id`, if not
+// NULL, has room for FLOWMESH_JOB_ID_SIZE bytes and receives the id, NUL-terminated; `seq`
+// receives the job's number in the queue. Blocks until the job is stored, up to the deadline;
+// any thread. Never repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the job
+// may be stored, and enqueueing it again may store it twice.
+//
+// FLOWMESH_INVALID_ARGUMENT: empty payload, negative or too long delay.
+// FLOWMESH_RESOURCE_EXHAUSTED: larger than the server allows (4 MiB), or its storage is full.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_enqueue(const flowmesh_queue_t *queue,
+                                         flowmesh_view_t payload,
+                                         const flowmesh_enqueue_options_t *FLOWMESH_NULLABLE options,
+                                         char *FLOWMESH_NULLABLE job_id,
+                                         int64_t *FLOWMESH_NULLABLE seq,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Leases the next due job, waiting up to options->wait_ms for one; *job becomes NULL when there was
+// none. Callers that wait are served in order. The job is yours to free (flowmesh_job_free); the
+// lease stays until it is acknowledged, given back, or its time is over. Blocks up to wait_ms and
+// then the deadline; any thread. Not repeated by the library: when a reply is lost, the job comes
+// back at the end of its lease.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_reserve(const flowmesh_queue_t *queue,
+                                         const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
+                                         flowmesh_job_t **job,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Leases up to `max_jobs` due jobs (1 to 100; 0 is 1, above counts as 100), waiting up to
+// options->wait_ms for the first; fewer where the reply would pass 4 MiB. The batch, empty when there
+// was none, is yours to free (flowmesh_job_batch_free). Otherwise as flowmesh_queue_reserve.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_receive(const flowmesh_queue_t *queue,
+                                         int32_t max_jobs,
+                                         const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
+                                         flowmesh_job_batch_t **batch,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Acknowledges a leased job by its id: it is done and gone. An id that is not leased (any more)
+// is no failure and changes nothing. See flowmesh_job_ack. Blocks until it is stored, up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_ack(const flowmesh_queue_t *queue,
+                                     const char *job_id,
+                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Gives a leased job back by its id, to be tried again after options->delay_ms or the policy's
+// backoff. A job at its last attempt goes to the dead-letter queue instead: that is no failure,
+// and *dead_lettered, if not NULL, says so. See flowmesh_job_nack. Blocks until it is stored, up
+// to the deadline; any thread. Never repeated by the library.
+//
+// FLOWMESH_NOT_FOUND: the job is not leased (any more).
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_nack(const flowmesh_queue_t *queue,
+                                      const char *job_id,
+                                      const flowmesh_nack_options_t *FLOWMESH_NULLABLE options,
+                                      bool *FLOWMESH_NULLABLE dead_lettered,
+                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the counters. `stats->size` must be set (FLOWMESH_QUEUE_STATS_INIT). Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_stats(const flowmesh_queue_t *queue,
+                                       const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                       flowmesh_queue_stats_t *stats,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Sets the retry policy; it counts from the next nack or expiry on. Backoffs are rounded up to
+// seconds. Blocks until it is stored, up to the deadline; any thread. Repeated by the library
+// when the connection fails.
+//
+// FLOWMESH_INVALID_ARGUMENT: a field breaks the rule at its declaration.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_set_retry_policy(const flowmesh_queue_t *queue,
+                                                  const flowmesh_retry_policy_t *policy,
+                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the retry policy in force. `policy->size` must be set (FLOWMESH_RETRY_POLICY_INIT). Blocks
+// up to the deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_get_retry_policy(const flowmesh_queue_t *queue,
+                                                  const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                  flowmesh_retry_policy_t *policy,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Lists dead letters of this queue that wait, in the order in which they would be delivered: up to
+// `max_jobs` (0 is 100), fewer where the reply would pass 4 MiB. There is no cursor: later ones
+// show once earlier ones are handled. The jobs are not leased: give their ids to
+// flowmesh_queue_replay_dlq_job. Free the batch with flowmesh_job_batch_free. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_list_dlq_jobs(const flowmesh_queue_t *queue,
+                                               int32_t max_jobs,
+                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_job_batch_t **batch,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Moves a dead letter back into this queue as a new job, due now, with no attempts counted.
+// `new_job_id`, if not NULL, has room for FLOWMESH_JOB_ID_SIZE bytes and receives its id; `seq` its
+// number. Blocks until it is stored, up to the deadline; any thread. Never repeated by the
+// library: after a failure with FLOWMESH_OUTCOME_UNKNOWN, FLOWMESH_NOT_FOUND at the next try means
+// that it was moved.
+//
+// FLOWMESH_NOT_FOUND: no dead letter has this id.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_replay_dlq_job(const flowmesh_queue_t *queue,
+                                                const char *job_id,
+                                                const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                char *FLOWMESH_NULLABLE new_job_id,
+                                                int64_t *FLOWMESH_NULLABLE seq,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes a reader that starts at `offset` (at least 0); options->max_messages is its page size.
+// Does no I/O and does not block; any thread. Free it with flowmesh_stream_reader_free.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_reader_open(const flowmesh_stream_t *stream,
+                                              int64_t offset,
+                                              const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_stream_reader_t **reader,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads the next page; an empty batch means that the end is reached for now. After a failure the reader stays where it was. Options given here
+// replace those of the reader. Free the batch with flowmesh_message_batch_free. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_reader_next(const flowmesh_stream_reader_t *reader,
+                                              const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_message_batch_t **batch,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees a reader. Does not block; any thread.
+void flowmesh_stream_reader_free(flowmesh_stream_reader_t *FLOWMESH_NULLABLE reader);
+
+// Name of a status without prefix, as in "NOT_FOUND"; "?" for one that this version does not
+// know. The text is static. Does not block; any thread.
+const char *flowmesh_status_name(flowmesh_status_t status);
+
+// Names a stream. Does no I/O and does not block; any thread. The first write or subscription
+// creates the stream. Free the handle with flowmesh_stream_free.
+//
+// FLOWMESH_INVALID_ARGUMENT: a name breaks the rules of the overview.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_open(const flowmesh_client_t *client,
+                                       const char *tenant,
+                                       const char *name_space,
+                                       const char *name,
+                                       flowmesh_stream_t **stream,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle; its readers, batches and subscriptions live on. Does not block; any thread.
+void flowmesh_stream_free(flowmesh_stream_t *FLOWMESH_NULLABLE stream);
+
+// Appends `count` events as one batch: all of them or none, at consecutive offsets. They are
+// copied before the call returns. `offsets`, if not NULL, has room for `count` and receives the
+// offset of each. Blocks until the batch is stored, up to the deadline; any thread. Never
+// repeated by the library: after a failure with FLOWMESH_OUTCOME_UNKNOWN the batch may be stored,
+// and writing it again may store it twice.
+//
+// FLOWMESH_INVALID_ARGUMENT: no event, an empty payload, a header that is not UTF-8.
+// FLOWMESH_RESOURCE_EXHAUSTED: the batch is larger than the server allows (4 MiB), or its storage
+// is full.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_write(const flowmesh_stream_t *stream,
+                                        const flowmesh_event_t *events,
+                                        size_t count,
+                                        const flowmesh_write_options_t *FLOWMESH_NULLABLE options,
+                                        int64_t *FLOWMESH_NULLABLE offsets,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Reads messages from `offset` (at least 0) on, in order: up to options->max_messages, fewer where
+// the reply would pass 4 MiB, none past the end. Never waits for new ones. The batch belongs to
+// the caller: flowmesh_message_batch_free. Blocks up to the deadline; any thread. Repeated by
+// the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_read(const flowmesh_stream_t *stream,
+                                       int64_t offset,
+                                       const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
+                                       flowmesh_message_batch_t **batch,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Records `offset` as the last one that `consumer_group` has processed; -1 forgets. Any value
+// from -1 on is taken, also backwards. Blocks until it is stored, up to the deadline; any
+// thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_INVALID_ARGUMENT: offset below -1, bad group name. FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_commit_offset(const flowmesh_stream_t *stream,
+                                                const char *consumer_group,
+                                                int64_t offset,
+                                                const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks for the last offset that `consumer_group` committed, -1 when none. Blocks up to the
+// deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_get_offset(const flowmesh_stream_t *stream,
+                                             const char *consumer_group,
+                                             const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                             int64_t *offset,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks for the last offset written, -1 when the stream is empty. Blocks up to the deadline; any
+// thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_latest_offset(const flowmesh_stream_t *stream,
+                                                const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                int64_t *offset,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Asks where `consumer_group` stands. `state->size` must be set (FLOWMESH_GROUP_STATE_INIT).
+// Blocks up to the deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such stream.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_group_state(const flowmesh_stream_t *stream,
+                                              const char *consumer_group,
+                                              const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_group_state_t *state,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes options with every default; free them with flowmesh_subscription_options_free. Does not
+// block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_new(flowmesh_subscription_options_t **options,
+                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees options. A state callback that no subscription took is dropped. Does not block; any
+// thread.
+void flowmesh_subscription_options_free(flowmesh_subscription_options_t *FLOWMESH_NULLABLE options);
+
+// The group whose committed offset FLOWMESH_START_COMMITTED means. Default "default". 1 to 255
+// bytes, no control characters.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_consumer_group(const flowmesh_subscription_options_t *options,
+                                                                   const char *consumer_group,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Where to start: an offset from 0 on, FLOWMESH_START_COMMITTED (the default) or
+// FLOWMESH_START_NEW.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_start_offset(const flowmesh_subscription_options_t *options,
+                                                                 int64_t start_offset,
+                                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The partition. Default 0, where all events are.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_partition(const flowmesh_subscription_options_t *options,
+                                                              int32_t partition,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// At most so many messages in one call of the callback. Default 1024; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_max_batch_messages(const flowmesh_subscription_options_t *options,
+                                                                       size_t max_messages,
+                                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// A call of the callback gets no more messages when those it has reach so many bytes. Default 256
+// KiB; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_max_batch_bytes(const flowmesh_subscription_options_t *options,
+                                                                    size_t max_bytes,
+                                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has `callback` told of changes of state, by the next subscription that starts with these
+// options; setting it again drops the one before. `drop_user_data` releases `user_data` once,
+// after the last call, also when this call fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_state_callback(const flowmesh_subscription_options_t *options,
+                                                                   flowmesh_state_callback_t callback,
+                                                                   void *FLOWMESH_NULLABLE user_data,
+                                                                   flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Starts delivering messages to `callback`. It returns when the position is fixed: -1 and -2 have
+// become an offset, so that nothing written after the call is missed. A stream that does not
+// exist is created. `drop_user_data` releases `user_data` once, after the last callback, also when
+// this call fails. Close the subscription with flowmesh_subscription_close, free it with
+// flowmesh_subscription_free. Blocks up to the client's default deadline; any thread.
+//
+// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: the position could not be asked for.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_subscribe(const flowmesh_stream_t *stream,
+                                            const flowmesh_subscription_options_t *FLOWMESH_NULLABLE options,
+                                            flowmesh_message_callback_t callback,
+                                            void *FLOWMESH_NULLABLE user_data,
+                                            flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                            flowmesh_subscription_t **subscription,
+                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the subscription: no callback starts any more. Blocks for at most `timeout_ms` (0 does not
+// wait, -1 for ever) until the one that runs has returned; inside a callback of this subscription
+// it returns at once. After FLOWMESH_OK none runs and user_data has been released (inside a
+// callback: when that returns). Messages received but not delivered are read again by whoever
+// subscribes next. A second close is fine. Any thread.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs; user_data is released when it returns.
+flowmesh_status_t flowmesh_subscription_close(const flowmesh_subscription_t *subscription,
+                                              int64_t timeout_ms,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the subscription as flowmesh_subscription_close with timeout 0 does, and frees the handle. A
+// callback that is running goes on to its end; none starts after this returns. Does not block;
+// any thread, a callback's too.
+void flowmesh_subscription_free(flowmesh_subscription_t *FLOWMESH_NULLABLE subscription);
 
 /* ---- Initialisers and inline helpers --------------------------------------------------------
  *

@@ -5,5 +5,6 @@
 //! thin layer over the two.
 
 mod boundary;
+mod capi;
 pub mod client;
 pub mod runtime;

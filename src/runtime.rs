@@ -4,6 +4,7 @@
 //! Here is who owns it and when it ends; how it is driven is in `driver`, how a thread waits
 //! without it in `park`. Nothing here knows what a client does.
 
+pub(crate) mod dispatcher;
 mod driver;
 pub(crate) mod park;
 
@@ -19,6 +20,7 @@ use std::{
 
 use once_cell::sync::OnceCell;
 
+pub(crate) use dispatcher::Dispatcher;
 pub(crate) use driver::{Driver, Pinned};
 
 use crate::client::{Error, Result, Status, Timeout};
@@ -52,6 +54,7 @@ pub(crate) struct Generation {
     pid: u32,
     closed: AtomicBool,
     driver: OnceCell<OwnedByProcess<Driver>>,
+    dispatcher: OnceCell<OwnedByProcess<Dispatcher>>,
     members: Mutex<Vec<Weak<dyn Member>>>,
 }
 
@@ -77,6 +80,7 @@ impl Generation {
             pid: process::id(),
             closed: AtomicBool::new(false),
             driver: OnceCell::new(),
+            dispatcher: OnceCell::new(),
             members: Mutex::default(),
         }
     }
@@ -89,13 +93,23 @@ impl Generation {
     /// What drives sockets, timers and tasks; made when first needed.
     pub fn driver(&self) -> Result<&Driver> {
         self.check_process()?;
-        let driver = self.driver.get_or_try_init(|| {
-            Driver::start().map(OwnedByProcess::new).map_err(|e| {
-                Error::local(Status::RESOURCE_EXHAUSTED, format!("cannot start the library's thread: {e}"))
-                    .retryable()
-            })
-        })?;
+        let driver =
+            self.driver.get_or_try_init(|| Driver::start().map(OwnedByProcess::new).map_err(no_thread))?;
         Ok(driver.get())
+    }
+
+    /// What runs callbacks; made when first needed.
+    pub fn dispatcher(&self) -> Result<&Dispatcher> {
+        self.check_process()?;
+        let dispatcher = self
+            .dispatcher
+            .get_or_try_init(|| Dispatcher::start().map(OwnedByProcess::new).map_err(no_thread))?;
+        Ok(dispatcher.get())
+    }
+
+    /// What runs callbacks, if there are any.
+    pub fn dispatcher_if_started(&self) -> Option<&Dispatcher> {
+        self.dispatcher.get().map(OwnedByProcess::get)
     }
 
     /// Has `member` closed by a shutdown.
@@ -129,6 +143,9 @@ pub fn shutdown(timeout: Timeout) -> Result<()> {
     for member in members.iter().filter_map(Weak::upgrade) {
         quiet &= park::wait(member.close(deadline));
     }
+    if let Some(dispatcher) = generation.dispatcher_if_started() {
+        quiet &= dispatcher.stop(deadline);
+    }
     if let Some(driver) = generation.driver.get() {
         quiet &= driver.get().stop(deadline);
     }
@@ -155,6 +172,10 @@ where
     F::Output: Send + 'static,
 {
     Generation::current()?.driver()?.spawn(task)
+}
+
+fn no_thread(e: std::io::Error) -> Error {
+    Error::local(Status::RESOURCE_EXHAUSTED, format!("cannot start the library's thread: {e}")).retryable()
 }
 
 fn forked() -> Error {

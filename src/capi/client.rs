@@ -1,10 +1,15 @@
 //! Clients and their options.
 
-use std::{ffi::c_char, mem::MaybeUninit};
+use std::{
+    ffi::c_char,
+    mem::MaybeUninit,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     boundary::{
-        duration, guard,
+        guard,
         handle::{self, Required as _},
         nullable::{
             NullableCallOptions, NullableClientBox, NullableClientOptions, NullableClientOptionsBox,
@@ -15,14 +20,14 @@ use super::{
     cancel::flowmesh_cancel_t,
     status::flowmesh_status_t,
 };
-use crate::client::{Client, ClientOptions, Error, FsyncPolicy};
+use crate::client::{CallOptions, Client, ClientOptions, Error, Fsync, Timeout};
 
 /// How to reach a server, or how to run the engine of an embedded endpoint. Thread-safe; the
 /// client copies what it needs, so that options can be freed or changed after
 /// flowmesh_client_open. Setters take the value or refuse it (FLOWMESH_INVALID_ARGUMENT) and leave
 /// the old one; they do not block.
 pub struct flowmesh_client_options_t {
-    pub(super) options: std::sync::Mutex<ClientOptions>,
+    pub(super) options: Mutex<ClientOptions>,
 }
 
 /// A connection to one endpoint, or an engine in this process. Thread-safe; one serves any number
@@ -72,7 +77,7 @@ pub extern "C" fn flowmesh_client_options_new(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let made = flowmesh_client_options_t { options: std::sync::Mutex::default() };
+        let made = flowmesh_client_options_t { options: Mutex::default() };
         handle::give(options.required("options")?, made);
         Ok(())
     })
@@ -97,7 +102,7 @@ pub extern "C" fn flowmesh_client_options_set_auth_token(
     guard::call(error, || {
         let token = view::text(token, "token")?;
         if !token.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            return Err(Error::invalid("token: only printable ASCII is allowed"));
+            return Err(Error::invalid("token must be printable ASCII"));
         }
         change(options, |o| o.auth_token = Some(token.to_owned()))
     })
@@ -112,7 +117,13 @@ pub extern "C" fn flowmesh_client_options_set_timeout_ms(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let timeout = duration::default_timeout(timeout_ms, "timeout_ms")?;
+        let timeout = match Timeout::of_call_ms(timeout_ms)? {
+            Timeout::Default => {
+                return Err(Error::invalid("timeout_ms must not be 0: it is the default itself"));
+            }
+            Timeout::Never => None,
+            Timeout::After(time) => Some(time),
+        };
         change(options, |o| o.timeout = timeout)
     })
 }
@@ -126,13 +137,15 @@ pub extern "C" fn flowmesh_client_options_set_connect_timeout_ms(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let timeout = duration::at_least_1(timeout_ms, "timeout_ms")?;
+        let timeout = match u64::try_from(timeout_ms) {
+            Ok(ms) if ms > 0 => Duration::from_millis(ms),
+            _ => return Err(Error::invalid(format!("timeout_ms must be at least 1, got {timeout_ms}"))),
+        };
         change(options, |o| o.connect_timeout = timeout)
     })
 }
 
-/// The largest reply accepted, and the largest request that an embedded engine accepts. Default:
-/// replies of any size, embedded requests of 4 MiB. At least 1024.
+/// The largest reply accepted. Default 256 MiB; at least 1024 bytes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_client_options_set_max_message_bytes(
@@ -142,9 +155,9 @@ pub extern "C" fn flowmesh_client_options_set_max_message_bytes(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         if max_bytes < 1024 {
-            return Err(Error::invalid(format!("max_bytes: {max_bytes} is below 1024")));
+            return Err(Error::invalid(format!("max_bytes must be at least 1024, got {max_bytes}")));
         }
-        change(options, |o| o.max_message_bytes = Some(max_bytes))
+        change(options, |o| o.max_message_bytes = max_bytes)
     })
 }
 
@@ -159,10 +172,12 @@ pub extern "C" fn flowmesh_client_options_set_fsync(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let policy = match policy {
-            FLOWMESH_FSYNC_ALWAYS => FsyncPolicy::Always,
-            FLOWMESH_FSYNC_INTERVAL => FsyncPolicy::Interval,
-            FLOWMESH_FSYNC_NONE => FsyncPolicy::None,
-            other => return Err(Error::invalid(format!("policy: {other} is no FLOWMESH_FSYNC constant"))),
+            FLOWMESH_FSYNC_ALWAYS => Fsync::Always,
+            FLOWMESH_FSYNC_INTERVAL => Fsync::Interval(Duration::from_secs(1)),
+            FLOWMESH_FSYNC_NONE => Fsync::None,
+            other => {
+                return Err(Error::invalid(format!("policy must be a FLOWMESH_FSYNC constant, got {other}")));
+            }
         };
         change(options, |o| o.fsync = policy)
     })
@@ -198,7 +213,7 @@ fn change(
     set: impl FnOnce(&mut ClientOptions),
 ) -> Result<(), Error> {
     let options = options.required("options")?;
-    set(&mut options.options.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    set(&mut options.options.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(())
 }
 
@@ -219,7 +234,7 @@ pub extern "C" fn flowmesh_client_open(
     guard::call(error, || {
         let out = client.required("client")?;
         let mut chosen = match options {
-            Some(o) => o.options.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone(),
+            Some(o) => o.options.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             None => ClientOptions::default(),
         };
         chosen.endpoint = view::nullable_text(endpoint, "endpoint")?.map(str::to_owned);
@@ -245,7 +260,9 @@ pub extern "C" fn flowmesh_client_connect(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let client = &client.required("client")?.client;
-        guard::block_on(client.connect(duration::wait(timeout_ms, "timeout_ms")?))
+        let call = CallOptions { timeout: Timeout::of_wait_ms(timeout_ms)?, cancel: None };
+        let connecting = client.clone();
+        client.block_on(async move { connecting.connect(&call).await })
     })
 }
 
@@ -264,8 +281,7 @@ pub extern "C" fn flowmesh_client_close(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let client = &client.required("client")?.client;
-        let timeout = duration::wait(timeout_ms, "timeout_ms")?;
-        super::dispatch::close_client(client, timeout)
+        super::dispatch::close_client(client, Timeout::of_wait_ms(timeout_ms)?)
     })
 }
 
@@ -290,7 +306,8 @@ pub extern "C" fn flowmesh_client_health_check(
     guard::call(error, || {
         let client = &client.required("client")?.client;
         let call = options::read(options, "options")?.call()?;
-        guard::block_on(client.health_check(call))
+        let asking = client.clone();
+        client.block_on(async move { asking.health_check(&call).await })
     })
 }
 
@@ -308,7 +325,8 @@ pub extern "C" fn flowmesh_client_readiness_check(
         let client = &client.required("client")?.client;
         let ready = ready.required("ready")?;
         let call = options::read(options, "options")?.call()?;
-        ready.write(guard::block_on(client.readiness_check(call))?);
+        let asking = client.clone();
+        ready.write(client.block_on(async move { asking.readiness_check(&call).await })?);
         Ok(())
     })
 }
@@ -327,6 +345,8 @@ pub extern "C" fn flowmesh_test_clock_advance(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let client = &client.required("client")?.client;
-        client.advance_test_clock(duration::not_negative(by_ms, "by_ms")?)
+        let by = u64::try_from(by_ms)
+            .map_err(|_| Error::invalid(format!("by_ms must not be negative, got {by_ms}")))?;
+        client.advance_test_clock(Duration::from_millis(by))
     })
 }

@@ -41,11 +41,11 @@ pub const FLOWMESH_OUTCOME_APPLIED: i32 = 2;
 impl From<Error> for flowmesh_error_t {
     fn from(e: Error) -> Self {
         Self {
-            status: e.status.code(),
-            message: text(e.message),
-            detail: text(e.server_detail),
-            retryable: e.retryable,
-            outcome: match e.outcome {
+            status: e.status().0,
+            message: text(e.message()),
+            detail: text(e.server_detail().unwrap_or_default()),
+            retryable: e.is_retryable(),
+            outcome: match e.outcome() {
                 Outcome::Unknown => FLOWMESH_OUTCOME_UNKNOWN,
                 Outcome::NotApplied => FLOWMESH_OUTCOME_NOT_APPLIED,
                 Outcome::Applied => FLOWMESH_OUTCOME_APPLIED,
@@ -55,11 +55,8 @@ impl From<Error> for flowmesh_error_t {
 }
 
 /// NUL bytes, which C could not see past, become spaces.
-fn text(s: String) -> CString {
-    CString::new(s).unwrap_or_else(|e| {
-        let bytes = e.into_vec().into_iter().map(|b| if b == 0 { b' ' } else { b }).collect();
-        CString::new(bytes).unwrap_or_default()
-    })
+fn text(s: &str) -> CString {
+    CString::new(s.replace('\0', " ")).unwrap_or_default()
 }
 
 /// The status that the call returned; FLOWMESH_OK for NULL. Does not block; any thread.

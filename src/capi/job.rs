@@ -3,13 +3,15 @@
 use std::{
     ffi::{c_char, c_void},
     mem::MaybeUninit,
+    sync::Arc,
+    time::Duration,
 };
 
 use super::{
     boundary::{
-        batch::{JobBatch, JobOwner},
         guard,
         handle::{self, Required as _},
+        jobs::{JobBatch, JobOwner},
         nullable::{
             NullableBool, NullableCallOptions, NullableError, NullableJobBatchBox, NullableJobBox,
             NullableNackOptions, NullableSize,
@@ -20,7 +22,7 @@ use super::{
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::{Error, Job, Nacked, Queue};
+use crate::client::{Job, Nacked, Queue, Reserve, Result};
 
 /// A job. Reached only by pointer; later versions append fields, so never copy it by value or rely
 /// on its size. Immutable, thread-safe. One from flowmesh_queue_reserve is yours to free; one from a
@@ -67,39 +69,53 @@ pub struct flowmesh_job_batch_t {
     batch: JobBatch,
 }
 
+/// The length of a lease that nobody chose.
+const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+
+/// Whole seconds, as the server counts.
+fn length(reserve: Reserve) -> Duration {
+    match u64::try_from(reserve.visibility_ms) {
+        Ok(ms) if ms > 0 => Duration::from_secs(ms.div_ceil(1000)),
+        _ => DEFAULT_LEASE,
+    }
+}
+
 /// Hands `job`, or NULL, to C.
 pub(super) fn give(
-    queue: &Queue,
+    queue: &Arc<Queue>,
     job: Option<Job>,
+    reserve: Reserve,
     out: &mut MaybeUninit<*mut flowmesh_job_t>,
-) -> Result<(), Error> {
+) -> Result<()> {
     out.write(match job {
-        Some(job) => JobOwner::give(queue, job)?,
+        Some(job) => JobOwner::give(queue, job, length(reserve))?,
         None => std::ptr::null_mut(),
     });
     Ok(())
 }
 
-/// Hands `jobs` to C; `leased` says whether they can be acknowledged.
+/// Hands `jobs` to C; those that were only listed come without `reserve`.
 pub(super) fn give_batch(
-    queue: &Queue,
+    queue: &Arc<Queue>,
     jobs: Vec<Job>,
-    leased: bool,
+    reserve: Option<Reserve>,
     out: &mut MaybeUninit<*mut flowmesh_job_batch_t>,
-) -> Result<(), Error> {
-    handle::give(out, flowmesh_job_batch_t { batch: JobBatch::new(queue, jobs, leased)? });
+) -> Result<()> {
+    let batch = JobBatch::new(queue, jobs, reserve.map(length))?;
+    handle::give(out, flowmesh_job_batch_t { batch });
     Ok(())
 }
 
 /// Gives the job `id` back.
 pub(super) fn nack(
-    queue: &Queue,
-    id: &str,
+    queue: Arc<Queue>,
+    id: String,
     options: NullableNackOptions,
     dead_lettered: NullableBool<'_>,
-) -> Result<(), Error> {
+) -> Result<()> {
     let options = options::read(options, "options")?;
-    let nacked = guard::block_on(queue.nack(id, options.delay()?, options.call()?))?;
+    let (call, client) = (options.call()?, queue.client().clone());
+    let nacked = client.block_on(async move { queue.nack(&id, options.delay_ms, &call).await })?;
     if let Some(out) = dead_lettered {
         out.write(nacked == Nacked::DeadLettered);
     }
@@ -120,10 +136,12 @@ pub extern "C" fn flowmesh_job_ack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let owner = JobOwner::of(job.required("job")?)?;
+        let owner = JobOwner::of(job.required("job")?);
         owner.check_leased()?;
         let call = options::read(options, "options")?.call()?;
-        guard::block_on(owner.queue.ack(owner.id(), call))
+        let (queue, id) = (Arc::clone(owner.queue()), owner.id().to_owned());
+        let client = queue.client().clone();
+        client.block_on(async move { queue.ack(&id, &call).await })
     })
 }
 
@@ -143,9 +161,9 @@ pub extern "C" fn flowmesh_job_nack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let owner = JobOwner::of(job.required("job")?)?;
+        let owner = JobOwner::of(job.required("job")?);
         owner.check_leased()?;
-        nack(&owner.queue, owner.id(), options, dead_lettered)
+        nack(Arc::clone(owner.queue()), owner.id().to_owned(), options, dead_lettered)
     })
 }
 
@@ -154,7 +172,7 @@ pub extern "C" fn flowmesh_job_nack(
 /// need not agree; the server's count began a network transit earlier. Does not block; any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_job_time_left_ms(job: Option<&flowmesh_job_t>) -> i64 {
-    guard::plain(0, || job.and_then(|j| JobOwner::of(j).ok()).map_or(0, JobOwner::time_left_ms))
+    guard::plain(0, || job.map_or(0, |job| JobOwner::of(job).time_left_ms()))
 }
 
 /// Looks up the header `key` of `job`: true, and its value in `value`, or false. The value is
@@ -178,7 +196,7 @@ pub extern "C" fn flowmesh_job_free(job: NullableJobBox) {
 /// Number of jobs; 0 for NULL. Does not block; any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_job_batch_count(batch: Option<&flowmesh_job_batch_t>) -> usize {
-    guard::plain(0, || batch.map_or(0, |b| b.batch.jobs().len()))
+    guard::plain(0, || batch.map_or(0, |b| b.batch.len()))
 }
 
 /// Job `index`, counted from 0; NULL when there is none. Borrowed until the batch is freed. Does not
@@ -188,9 +206,7 @@ pub extern "C" fn flowmesh_job_batch_at(
     batch: Option<&flowmesh_job_batch_t>,
     index: usize,
 ) -> *const flowmesh_job_t {
-    guard::plain(std::ptr::null(), || {
-        batch.and_then(|b| b.batch.jobs().get(index)).map_or(std::ptr::null(), |j| j.as_ptr())
-    })
+    guard::plain(std::ptr::null(), || batch.map_or(std::ptr::null(), |b| b.batch.at(index)))
 }
 
 /// Acknowledges every job of the batch, many at a time; *acked, if not NULL, receives how many were
@@ -209,13 +225,19 @@ pub extern "C" fn flowmesh_job_batch_ack(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let batch = &batch.required("batch")?.batch;
-        batch.check_leased()?;
         let call = options::read(options, "options")?.call()?;
-        let (count, result) = guard::block_on(async { Ok(batch.queue().ack_all(batch.ids(), call).await) })?;
-        if let Some(acked) = acked {
-            acked.write(count);
+        let mut ids = Vec::with_capacity(batch.len());
+        for owner in batch.owners() {
+            owner.check_leased()?;
+            ids.push(owner.id().to_owned());
         }
-        result
+        let queue = Arc::clone(batch.queue());
+        let client = queue.client().clone();
+        let result = client.block_on(async move { Ok(queue.ack_all(&ids, &call).await) })?;
+        if let Some(acked) = acked {
+            acked.write(result.count);
+        }
+        result.error.map_or(Ok(()), Err)
     })
 }
 

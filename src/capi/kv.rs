@@ -1,12 +1,12 @@
 //! Key-value stores.
 
-use std::{ffi::c_char, mem::MaybeUninit};
+use std::{ffi::c_char, mem::MaybeUninit, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
     boundary::{
-        duration, guard,
+        guard,
         handle::{self, Required as _},
         nullable::{
             NullableCallOptions, NullableError, NullableKeyListBox, NullableKvBox, NullableSetOptions,
@@ -39,7 +39,7 @@ use crate::client::Kv;
 ///     flowmesh_value_free(value);
 ///     flowmesh_kv_free(settings);
 pub struct flowmesh_kv_t {
-    kv: Kv,
+    kv: Arc<Kv>,
 }
 
 /// A value that was read. Immutable, thread-safe.
@@ -84,7 +84,8 @@ pub extern "C" fn flowmesh_kv_open(
         let client = &client.required("client")?.client;
         let [tenant, name_space, name] = view::path(tenant, name_space, name)?;
         let out = kv.required("kv")?;
-        handle::give(out, flowmesh_kv_t { kv: client.kv(tenant, name_space, name)? });
+        let kv = Arc::new(client.kv(tenant, name_space, name)?);
+        handle::give(out, flowmesh_kv_t { kv });
         Ok(())
     })
 }
@@ -111,12 +112,12 @@ pub extern "C" fn flowmesh_kv_set(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = &kv.required("kv")?.kv;
-        let key = view::utf8(key, "key")?;
+        let kv = Arc::clone(&kv.required("kv")?.kv);
+        let key = view::utf8(key, "key")?.to_owned();
         let value = view::copy(value, "value")?;
         let options = options::read(options, "options")?;
-        let ttl = duration::not_negative(options.ttl_ms, "options->ttl_ms")?;
-        guard::block_on(kv.set(key, value, ttl, options.call()?))
+        let (call, client) = (options.call()?, kv.client().clone());
+        client.block_on(async move { kv.set(&key, value, options.ttl_ms, &call).await })
     })
 }
 
@@ -134,10 +135,11 @@ pub extern "C" fn flowmesh_kv_get(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = &kv.required("kv")?.kv;
-        let key = view::utf8(key, "key")?;
+        let kv = Arc::clone(&kv.required("kv")?.kv);
+        let key = view::utf8(key, "key")?.to_owned();
         let out = value.required("value")?;
-        let value = guard::block_on(kv.get(key, options::read(options, "options")?.call()?))?;
+        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
+        let value = client.block_on(async move { kv.get(&key, &call).await })?;
         handle::give(out, flowmesh_value_t { value });
         Ok(())
     })
@@ -154,9 +156,10 @@ pub extern "C" fn flowmesh_kv_delete(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = &kv.required("kv")?.kv;
-        let key = view::utf8(key, "key")?;
-        guard::block_on(kv.delete(key, options::read(options, "options")?.call()?))
+        let kv = Arc::clone(&kv.required("kv")?.kv);
+        let key = view::utf8(key, "key")?.to_owned();
+        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
+        client.block_on(async move { kv.delete(&key, &call).await })
     })
 }
 
@@ -172,10 +175,11 @@ pub extern "C" fn flowmesh_kv_exists(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = &kv.required("kv")?.kv;
-        let key = view::utf8(key, "key")?;
+        let kv = Arc::clone(&kv.required("kv")?.kv);
+        let key = view::utf8(key, "key")?.to_owned();
         let out = exists.required("exists")?;
-        out.write(guard::block_on(kv.exists(key, options::read(options, "options")?.call()?))?);
+        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
+        out.write(client.block_on(async move { kv.exists(&key, &call).await })?);
         Ok(())
     })
 }
@@ -193,10 +197,11 @@ pub extern "C" fn flowmesh_kv_list_keys(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = &kv.required("kv")?.kv;
-        let prefix = view::utf8(prefix, "prefix")?;
+        let kv = Arc::clone(&kv.required("kv")?.kv);
+        let prefix = view::utf8(prefix, "prefix")?.to_owned();
         let out = keys.required("keys")?;
-        let keys = guard::block_on(kv.list_keys(prefix, options::read(options, "options")?.call()?))?;
+        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
+        let keys = client.block_on(async move { kv.list_keys(&prefix, &call).await })?;
         handle::give(out, flowmesh_key_list_t { keys });
         Ok(())
     })

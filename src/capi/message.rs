@@ -105,7 +105,5 @@ pub extern "C" fn flowmesh_message_get_header(
     key: *const c_char,
     value: Option<&mut MaybeUninit<flowmesh_view_t>>,
 ) -> bool {
-    guard::plain(false, || {
-        message.is_some_and(|m| view::find_header(m.headers, m.header_count, key, value))
-    })
+    guard::plain(false, || message.is_some_and(|m| view::find_header(m.headers, m.header_count, key, value)))
 }

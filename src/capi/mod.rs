@@ -10,16 +10,16 @@ mod boundary;
 /// cbindgen:ignore
 mod dispatch;
 
-pub mod view;
-pub mod status;
-pub mod error;
-pub mod process;
 pub mod cancel;
 pub mod client;
-pub mod stream;
-pub mod message;
-pub mod reader;
-pub mod subscription;
-pub mod queue;
+pub mod error;
 pub mod job;
 pub mod kv;
+pub mod message;
+pub mod process;
+pub mod queue;
+pub mod reader;
+pub mod status;
+pub mod stream;
+pub mod subscription;
+pub mod view;

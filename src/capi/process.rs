@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 
 use super::{
-    boundary::{duration, guard, nullable::NullableError},
+    boundary::{guard, nullable::NullableError},
     status::flowmesh_status_t,
 };
-use crate::runtime;
+use crate::{client::Timeout, runtime};
 
 /// Version of the library, "major.minor.patch"; compare with FLOWMESH_VERSION_STRING. The text is
 /// static. Does not block; any thread.
@@ -25,7 +25,7 @@ pub extern "C" fn flowmesh_version() -> *const c_char {
 /// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_shutdown(timeout_ms: i64, error: NullableError<'_>) -> flowmesh_status_t {
-    guard::call(error, || runtime::shutdown(duration::wait(timeout_ms, "timeout_ms")?))
+    guard::call(error, || runtime::shutdown(Timeout::of_wait_ms(timeout_ms)?))
 }
 
 /// Makes the library usable in the child of a fork: call it there once, before any other call.

@@ -1,10 +1,10 @@
 //! Queues: enqueueing, leasing, retry policies, dead letters.
 
-use std::{ffi::c_char, mem::MaybeUninit};
+use std::{ffi::c_char, mem::MaybeUninit, sync::Arc};
 
 use super::{
     boundary::{
-        duration, guard,
+        guard,
         handle::{self, Required as _},
         nullable::{
             NullableBool, NullableCallOptions, NullableEnqueueOptions, NullableError, NullableInt64,
@@ -18,7 +18,7 @@ use super::{
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::{BackoffStrategy, Error, NewJob, Queue, RetryPolicy};
+use crate::client::{Error, NewJob, Queue, Reserve, Result, RetryPolicy, Status};
 
 /// A job queue. Thread-safe. It keeps its client alive.
 ///
@@ -38,7 +38,7 @@ use crate::client::{BackoffStrategy, Error, NewJob, Queue, RetryPolicy};
 ///     flowmesh_job_free(job);
 ///     flowmesh_queue_free(mails);
 pub struct flowmesh_queue_t {
-    pub(super) queue: Queue,
+    pub(super) queue: Arc<Queue>,
 }
 
 /// Options of flowmesh_queue_enqueue. Start from FLOWMESH_ENQUEUE_OPTIONS_INIT.
@@ -160,7 +160,8 @@ pub extern "C" fn flowmesh_queue_open(
         let client = &client.required("client")?.client;
         let [tenant, name_space, name] = view::path(tenant, name_space, name)?;
         let out = queue.required("queue")?;
-        handle::give(out, flowmesh_queue_t { queue: client.queue(tenant, name_space, name)? });
+        let queue = Arc::new(client.queue(tenant, name_space, name)?);
+        handle::give(out, flowmesh_queue_t { queue });
         Ok(())
     })
 }
@@ -190,15 +191,16 @@ pub extern "C" fn flowmesh_queue_enqueue(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
         let options = options::read(options, "options")?;
         let job = NewJob {
             payload: view::copy(payload, "payload")?,
             headers: view::headers(options.headers, options.header_count, "options->headers")?,
-            delay: duration::not_negative(options.delay_ms, "options->delay_ms")?,
+            delay_ms: options.delay_ms,
         };
-        let enqueued = guard::block_on(queue.enqueue(job, options.call()?))?;
-        view::copy_job_id(&enqueued.job_id, job_id)?;
+        let (call, client) = (options.call()?, queue.client().clone());
+        let enqueued = client.block_on(async move { queue.enqueue(job, &call).await })?;
+        view::copy_job_id(&view::job_id(&enqueued.job_id)?, job_id);
         if let Some(seq) = seq {
             seq.write(enqueued.seq);
         }
@@ -220,11 +222,13 @@ pub extern "C" fn flowmesh_queue_reserve(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = job.required("job")?;
         let options = options::read(options, "options")?;
-        let reserved = guard::block_on(queue.reserve(options.lease()?, options.call()?))?;
-        super::job::give(queue, reserved, out)
+        let (call, client, reserve) = (options.call()?, queue.client().clone(), options.reserve());
+        let from = Arc::clone(&queue);
+        let reserved = client.block_on(async move { from.reserve(reserve, &call).await })?;
+        super::job::give(&queue, reserved, reserve, out)
     })
 }
 
@@ -241,11 +245,13 @@ pub extern "C" fn flowmesh_queue_receive(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = batch.required("batch")?;
         let options = options::read(options, "options")?;
-        let jobs = guard::block_on(queue.receive(max_jobs, options.lease()?, options.call()?))?;
-        super::job::give_batch(queue, jobs, true, out)
+        let (call, client, reserve) = (options.call()?, queue.client().clone(), options.reserve());
+        let from = Arc::clone(&queue);
+        let jobs = client.block_on(async move { from.receive(max_jobs, reserve, &call).await })?;
+        super::job::give_batch(&queue, jobs, Some(reserve), out)
     })
 }
 
@@ -261,9 +267,10 @@ pub extern "C" fn flowmesh_queue_ack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
-        let id = view::text(job_id, "job_id")?;
-        guard::block_on(queue.ack(id, options::read(options, "options")?.call()?))
+        let queue = Arc::clone(&queue.required("queue")?.queue);
+        let id = view::text(job_id, "job_id")?.to_owned();
+        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
+        client.block_on(async move { queue.ack(&id, &call).await })
     })
 }
 
@@ -283,8 +290,8 @@ pub extern "C" fn flowmesh_queue_nack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
-        let id = view::text(job_id, "job_id")?;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
+        let id = view::text(job_id, "job_id")?.to_owned();
         super::job::nack(queue, id, options, dead_lettered)
     })
 }
@@ -302,9 +309,10 @@ pub extern "C" fn flowmesh_queue_stats(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = options::Out::new(stats, "stats")?;
-        let stats = guard::block_on(queue.stats(options::read(options, "options")?.call()?))?;
+        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
+        let stats = client.block_on(async move { queue.stats(&call).await })?;
         out.write(flowmesh_queue_stats_t {
             size: 0,
             total_jobs: stats.total_jobs,
@@ -332,25 +340,10 @@ pub extern "C" fn flowmesh_queue_set_retry_policy(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
-        let policy = options::read_required(policy, "policy")?;
-        let policy = RetryPolicy {
-            max_attempts: policy.max_attempts,
-            initial_backoff: duration::not_negative(policy.initial_backoff_ms, "policy->initial_backoff_ms")?,
-            max_backoff: duration::not_negative(policy.max_backoff_ms, "policy->max_backoff_ms")?,
-            backoff_multiplier: policy.backoff_multiplier,
-            backoff_strategy: match policy.backoff_strategy {
-                FLOWMESH_BACKOFF_FIXED => BackoffStrategy::Fixed,
-                FLOWMESH_BACKOFF_LINEAR => BackoffStrategy::Linear,
-                FLOWMESH_BACKOFF_EXPONENTIAL => BackoffStrategy::Exponential,
-                other => {
-                    return Err(Error::invalid(format!(
-                        "policy->backoff_strategy: {other} is no FLOWMESH_BACKOFF constant"
-                    )));
-                }
-            },
-        };
-        guard::block_on(queue.set_retry_policy(policy, options::read(options, "options")?.call()?))
+        let queue = Arc::clone(&queue.required("queue")?.queue);
+        let policy = policy_from_c(&options::read_required(policy, "policy")?)?;
+        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
+        client.block_on(async move { queue.set_retry_policy(policy, &call).await })
     })
 }
 
@@ -367,21 +360,11 @@ pub extern "C" fn flowmesh_queue_get_retry_policy(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = options::Out::new(policy, "policy")?;
-        let policy = guard::block_on(queue.get_retry_policy(options::read(options, "options")?.call()?))?;
-        out.write(flowmesh_retry_policy_t {
-            size: 0,
-            max_attempts: policy.max_attempts,
-            backoff_strategy: match policy.backoff_strategy {
-                BackoffStrategy::Fixed => FLOWMESH_BACKOFF_FIXED,
-                BackoffStrategy::Linear => FLOWMESH_BACKOFF_LINEAR,
-                BackoffStrategy::Exponential => FLOWMESH_BACKOFF_EXPONENTIAL,
-            },
-            initial_backoff_ms: duration::to_ms(policy.initial_backoff),
-            max_backoff_ms: duration::to_ms(policy.max_backoff),
-            backoff_multiplier: policy.backoff_multiplier,
-        });
+        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
+        let policy = client.block_on(async move { queue.retry_policy(&call).await })?;
+        out.write(policy_to_c(&policy)?);
         Ok(())
     })
 }
@@ -403,10 +386,12 @@ pub extern "C" fn flowmesh_queue_list_dlq_jobs(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = batch.required("batch")?;
-        let jobs = guard::block_on(queue.list_dlq_jobs(max_jobs, options::read(options, "options")?.call()?))?;
-        super::job::give_batch(queue, jobs, false, out)
+        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
+        let from = Arc::clone(&queue);
+        let jobs = client.block_on(async move { from.list_dlq_jobs(max_jobs, &call).await })?;
+        super::job::give_batch(&queue, jobs, None, out)
     })
 }
 
@@ -428,13 +413,72 @@ pub extern "C" fn flowmesh_queue_replay_dlq_job(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = &queue.required("queue")?.queue;
-        let id = view::text(job_id, "job_id")?;
-        let replayed = guard::block_on(queue.replay_dlq_job(id, options::read(options, "options")?.call()?))?;
-        view::copy_job_id(&replayed.job_id, new_job_id)?;
+        let queue = Arc::clone(&queue.required("queue")?.queue);
+        let id = view::text(job_id, "job_id")?.to_owned();
+        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
+        let replayed = client.block_on(async move { queue.replay_dlq_job(&id, &call).await })?;
+        view::copy_job_id(&view::job_id(&replayed.job_id)?, new_job_id);
         if let Some(seq) = seq {
             seq.write(replayed.seq);
         }
         Ok(())
     })
+}
+
+const STRATEGIES: [(flowmesh_backoff_t, &str); 3] = [
+    (FLOWMESH_BACKOFF_FIXED, "fixed"),
+    (FLOWMESH_BACKOFF_LINEAR, "linear"),
+    (FLOWMESH_BACKOFF_EXPONENTIAL, "exponential"),
+];
+
+/// Checks the rules of contract 4.3 here, where the fields have their names in C.
+fn policy_from_c(policy: &flowmesh_retry_policy_t) -> Result<RetryPolicy> {
+    const YEAR_MS: i64 = 31_536_000_000;
+
+    let rule = |holds: bool, rule: &str| {
+        if holds { Ok(()) } else { Err(Error::invalid(format!("policy->{rule}"))) }
+    };
+    rule(policy.max_attempts >= 0, "max_attempts must not be negative")?;
+    rule(policy.initial_backoff_ms > 0, "initial_backoff_ms must be above 0")?;
+    rule(
+        (policy.initial_backoff_ms..=YEAR_MS).contains(&policy.max_backoff_ms),
+        "max_backoff_ms must be from initial_backoff_ms to 31536000000 (1 year)",
+    )?;
+    rule(
+        policy.backoff_multiplier > 0.0 && policy.backoff_multiplier.is_finite(),
+        "backoff_multiplier must be a number above 0",
+    )?;
+    let strategy = STRATEGIES.iter().find(|(value, _)| *value == policy.backoff_strategy);
+    rule(strategy.is_some(), "backoff_strategy must be a FLOWMESH_BACKOFF constant")?;
+    let ceil_seconds = |ms: i64| ms / 1000 + i64::from(ms % 1000 > 0);
+    Ok(RetryPolicy {
+        max_attempts: policy.max_attempts,
+        initial_backoff_seconds: ceil_seconds(policy.initial_backoff_ms),
+        max_backoff_seconds: ceil_seconds(policy.max_backoff_ms),
+        backoff_multiplier: policy.backoff_multiplier,
+        backoff_strategy: strategy.map(|(_, name)| (*name).to_owned()).unwrap_or_default(),
+    })
+}
+
+fn policy_to_c(policy: &RetryPolicy) -> Result<flowmesh_retry_policy_t> {
+    let strategy = STRATEGIES.iter().find(|(_, name)| *name == policy.backoff_strategy);
+    let Some((strategy, _)) = strategy else {
+        let message =
+            format!("the server has a backoff strategy {:?}, which nobody knows", policy.backoff_strategy);
+        return Err(Error::local(Status::INTERNAL, message));
+    };
+    Ok(flowmesh_retry_policy_t {
+        size: 0,
+        max_attempts: policy.max_attempts,
+        backoff_strategy: *strategy,
+        initial_backoff_ms: policy.initial_backoff_seconds.saturating_mul(1000),
+        max_backoff_ms: policy.max_backoff_seconds.saturating_mul(1000),
+        backoff_multiplier: policy.backoff_multiplier,
+    })
+}
+
+impl flowmesh_reserve_options_t {
+    fn reserve(&self) -> Reserve {
+        Reserve { visibility_ms: self.visibility_timeout_ms, wait_ms: self.wait_ms }
+    }
 }

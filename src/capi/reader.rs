@@ -1,6 +1,6 @@
 //! The reader that pages through a stream.
 
-use std::{mem::MaybeUninit, sync::Mutex};
+use std::mem::MaybeUninit;
 
 use super::{
     boundary::{
@@ -13,7 +13,7 @@ use super::{
     status::flowmesh_status_t,
     stream::flowmesh_stream_t,
 };
-use crate::client::StreamReader;
+use crate::client::{CallOptions, Reader};
 
 /// Pages through a stream, remembering where it is. Thread-safe: each page goes to one caller. It
 /// keeps the stream alive.
@@ -30,7 +30,9 @@ use crate::client::StreamReader;
 ///     }
 ///     flowmesh_stream_reader_free(reader);
 pub struct flowmesh_stream_reader_t {
-    reader: Mutex<StreamReader>,
+    reader: Reader,
+    /// For calls without options of their own.
+    call: CallOptions,
 }
 
 /// Makes a reader that starts at `offset` (at least 0); options->max_messages is its page size.
@@ -48,16 +50,17 @@ pub extern "C" fn flowmesh_stream_reader_open(
         let stream = &stream.required("stream")?.stream;
         let out = reader.required("reader")?;
         let options = options::read(options, "options")?;
-        let reader = stream.reader(offset, options.max_messages, options.partition, options.call()?)?;
-        handle::give(out, flowmesh_stream_reader_t { reader: Mutex::new(reader) });
+        let reader = stream.reader(options.partition, offset, options.max_messages)?;
+        handle::give(out, flowmesh_stream_reader_t { reader, call: options.call()? });
         Ok(())
     })
 }
 
-/// Reads the next page; an empty batch means that the end is reached for now (also when nobody has
-/// written to the stream yet). After a failure the reader stays where it was. Options given here
+/// Reads the next page; an empty batch means that the end is reached for now. After a failure the reader stays where it was. Options given here
 /// replace those of the reader. Free the batch with flowmesh_message_batch_free. Blocks up to the
 /// deadline; any thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_stream_reader_next(
@@ -67,11 +70,12 @@ pub extern "C" fn flowmesh_stream_reader_next(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let reader = &reader.required("reader")?.reader;
+        let own = reader.required("reader")?;
         let out = batch.required("batch")?;
-        let call = options::read_optional(options, "options")?;
-        let mut reader = reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let messages = guard::block_on(reader.next(call))?;
+        let call =
+            if options.is_null() { own.call.clone() } else { options::read(options, "options")?.call()? };
+        let (reader, client) = (own.reader.clone(), own.reader.stream().client().clone());
+        let messages = client.block_on(async move { reader.next_page(&call).await })?;
         handle::give(out, flowmesh_message_batch_t::new(messages)?);
         Ok(())
     })

@@ -1,13 +1,13 @@
 //! Streams: writing, reading, consumer groups.
 
-use std::{ffi::c_char, mem::MaybeUninit};
+use std::{ffi::c_char, mem::MaybeUninit, sync::Arc};
 
 use super::{
     boundary::{
         guard,
         handle::{self, Required as _},
         nullable::{
-            NullableError, NullableInt64, NullableOffsetOptions, NullableReadOptions, NullableStreamBox,
+            NullableError, NullableOffsetOptions, NullableOffsets, NullableReadOptions, NullableStreamBox,
             NullableWriteOptions,
         },
         options, view,
@@ -36,7 +36,7 @@ use crate::client::Stream;
 ///     flowmesh_message_batch_free(batch);
 ///     flowmesh_stream_free(orders);
 pub struct flowmesh_stream_t {
-    pub(super) stream: Stream,
+    pub(super) stream: Arc<Stream>,
 }
 
 /// An event to write. Start from FLOWMESH_EVENT_INIT.
@@ -128,7 +128,8 @@ pub extern "C" fn flowmesh_stream_open(
         let client = &client.required("client")?.client;
         let [tenant, name_space, name] = view::path(tenant, name_space, name)?;
         let out = stream.required("stream")?;
-        handle::give(out, flowmesh_stream_t { stream: client.stream(tenant, name_space, name)? });
+        let stream = Arc::new(client.stream(tenant, name_space, name)?);
+        handle::give(out, flowmesh_stream_t { stream });
         Ok(())
     })
 }
@@ -155,14 +156,15 @@ pub extern "C" fn flowmesh_stream_write(
     events: *const flowmesh_event_t,
     count: usize,
     options: NullableWriteOptions,
-    offsets: NullableInt64<'_>,
+    offsets: NullableOffsets,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = &stream.required("stream")?.stream;
+        let stream = Arc::clone(&stream.required("stream")?.stream);
         let events = view::events(events, count)?;
         let call = options::read(options, "options")?.call()?;
-        let written = guard::block_on(stream.write(events, call))?;
+        let client = stream.client().clone();
+        let written = client.block_on(async move { stream.write(events, &call).await })?;
         view::copy_offsets(&written, offsets);
         Ok(())
     })
@@ -184,11 +186,13 @@ pub extern "C" fn flowmesh_stream_read(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = &stream.required("stream")?.stream;
+        let stream = Arc::clone(&stream.required("stream")?.stream);
         let out = batch.required("batch")?;
         let options = options::read(options, "options")?;
+        let (call, client) = (options.call()?, stream.client().clone());
+        let (partition, max_messages) = (options.partition, options.max_messages);
         let messages =
-            guard::block_on(stream.read(offset, options.max_messages, options.partition, options.call()?))?;
+            client.block_on(async move { stream.read(partition, offset, max_messages, &call).await })?;
         handle::give(out, flowmesh_message_batch_t::new(messages)?);
         Ok(())
     })
@@ -209,10 +213,11 @@ pub extern "C" fn flowmesh_stream_commit_offset(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = &stream.required("stream")?.stream;
-        let group = view::text(consumer_group, "consumer_group")?;
+        let stream = Arc::clone(&stream.required("stream")?.stream);
+        let group = view::text(consumer_group, "consumer_group")?.to_owned();
         let options = options::read(options, "options")?;
-        guard::block_on(stream.commit_offset(group, offset, options.partition, options.call()?))
+        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
+        client.block_on(async move { stream.commit_offset(&group, partition, offset, &call).await })
     })
 }
 
@@ -230,11 +235,12 @@ pub extern "C" fn flowmesh_stream_get_offset(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = &stream.required("stream")?.stream;
-        let group = view::text(consumer_group, "consumer_group")?;
+        let stream = Arc::clone(&stream.required("stream")?.stream);
+        let group = view::text(consumer_group, "consumer_group")?.to_owned();
         let out = offset.required("offset")?;
         let options = options::read(options, "options")?;
-        out.write(guard::block_on(stream.get_offset(group, options.partition, options.call()?))?);
+        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
+        out.write(client.block_on(async move { stream.offset(&group, partition, &call).await })?);
         Ok(())
     })
 }
@@ -252,10 +258,11 @@ pub extern "C" fn flowmesh_stream_latest_offset(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = &stream.required("stream")?.stream;
+        let stream = Arc::clone(&stream.required("stream")?.stream);
         let out = offset.required("offset")?;
         let options = options::read(options, "options")?;
-        out.write(guard::block_on(stream.latest_offset(options.partition, options.call()?))?);
+        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
+        out.write(client.block_on(async move { stream.latest_offset(partition, &call).await })?);
         Ok(())
     })
 }
@@ -274,11 +281,12 @@ pub extern "C" fn flowmesh_stream_group_state(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = &stream.required("stream")?.stream;
-        let group = view::text(consumer_group, "consumer_group")?;
+        let stream = Arc::clone(&stream.required("stream")?.stream);
+        let group = view::text(consumer_group, "consumer_group")?.to_owned();
         let out = options::Out::new(state, "state")?;
         let options = options::read(options, "options")?;
-        let state = guard::block_on(stream.group_state(group, options.partition, options.call()?))?;
+        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
+        let state = client.block_on(async move { stream.group_state(&group, partition, &call).await })?;
         out.write(flowmesh_group_state_t {
             size: 0,
             committed_offset: state.committed_offset,

@@ -3,13 +3,13 @@
 use std::{
     ffi::{c_char, c_void},
     mem::MaybeUninit,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 use super::{
     boundary::{
         callback::{MessageCallback, StateCallback, UserData},
-        duration, guard,
+        guard,
         handle::{self, Required as _},
         nullable::{
             NullableDrop, NullableError, NullableErrorRef, NullableSubscriptionBox,
@@ -22,7 +22,10 @@ use super::{
     status::flowmesh_status_t,
     stream::flowmesh_stream_t,
 };
-use crate::client::{Error, SubscribeOptions};
+use crate::{
+    client::{Error, SubscribeOptions, Timeout},
+    runtime::lock,
+};
 
 /// How to subscribe. Thread-safe; copied when the subscription starts. Setters take the value or
 /// refuse it (FLOWMESH_INVALID_ARGUMENT) and leave the old one; they do not block.
@@ -79,7 +82,8 @@ pub type flowmesh_subscription_state_t = i32;
 pub const FLOWMESH_SUBSCRIPTION_CONNECTED: i32 = 1;
 /// The connection is lost; the subscription reconnects by itself.
 pub const FLOWMESH_SUBSCRIPTION_LOST: i32 = 2;
-/// Over: the server refused it, or it was closed. The last call.
+/// Over by itself: the server refused it, or its client was closed. The last call. Closing or freeing
+/// the subscription is not told.
 pub const FLOWMESH_SUBSCRIPTION_ENDED: i32 = 3;
 
 /// Start after the last offset that the consumer group committed; at 0 when there is none.
@@ -96,7 +100,8 @@ pub extern "C" fn flowmesh_subscription_options_new(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let made = flowmesh_subscription_options_t { options: Mutex::default(), state: Mutex::new(None) };
+        let made =
+            flowmesh_subscription_options_t { options: Mutex::new(defaults()), state: Mutex::new(None) };
         handle::give(options.required("options")?, made);
         Ok(())
     })
@@ -120,7 +125,6 @@ pub extern "C" fn flowmesh_subscription_options_set_consumer_group(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let group = view::text(consumer_group, "consumer_group")?;
-        crate::client::check_consumer_group(group)?;
         change(options, |o| group.clone_into(&mut o.consumer_group))
     })
 }
@@ -136,7 +140,9 @@ pub extern "C" fn flowmesh_subscription_options_set_start_offset(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         if start_offset < FLOWMESH_START_NEW {
-            return Err(Error::invalid(format!("start_offset: {start_offset} is below -2")));
+            return Err(Error::invalid(format!(
+                "start_offset must be an offset, FLOWMESH_START_COMMITTED or FLOWMESH_START_NEW, got {start_offset}"
+            )));
         }
         change(options, |o| o.start_offset = start_offset)
     })
@@ -163,12 +169,12 @@ pub extern "C" fn flowmesh_subscription_options_set_max_batch_messages(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let max = at_least_1(max_messages, "max_messages")?;
-        change(options, |o| o.max_batch_messages = max)
+        change(options, |o| o.batch_messages = max)
     })
 }
 
-/// At most so many bytes in one call of the callback, unless one message alone is larger. Default
-/// 1 MiB; at least 1.
+/// A call of the callback gets no more messages when those it has reach so many bytes. Default 256
+/// KiB; at least 1.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_subscription_options_set_max_batch_bytes(
@@ -178,22 +184,7 @@ pub extern "C" fn flowmesh_subscription_options_set_max_batch_bytes(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let max = at_least_1(max_bytes, "max_bytes")?;
-        change(options, |o| o.max_batch_bytes = max)
-    })
-}
-
-/// At most so many bytes of messages wait for the callback; then the library stops reading.
-/// Default 4 MiB; at least 1, which still lets one message wait.
-#[must_use]
-#[unsafe(no_mangle)]
-pub extern "C" fn flowmesh_subscription_options_set_max_buffered_bytes(
-    options: Option<&flowmesh_subscription_options_t>,
-    max_bytes: usize,
-    error: NullableError<'_>,
-) -> flowmesh_status_t {
-    guard::call(error, || {
-        let max = at_least_1(max_bytes, "max_bytes")?;
-        change(options, |o| o.max_buffered_bytes = max)
+        change(options, |o| o.batch_bytes = max)
     })
 }
 
@@ -212,15 +203,25 @@ pub extern "C" fn flowmesh_subscription_options_set_state_callback(
     let user_data = UserData::new(user_data, drop_user_data);
     guard::call(error, || {
         let callback = StateCallback::new(callback, user_data)?;
-        let replaced = options.required("options")?.state.lock().unwrap_or_else(PoisonError::into_inner).replace(callback);
+        let replaced = lock(&options.required("options")?.state).replace(callback);
+        // Releases its user data with no lock held.
         drop(replaced);
         Ok(())
     })
 }
 
+/// As a client without wishes has it: a group is only needed for its commit.
+fn defaults() -> SubscribeOptions {
+    SubscribeOptions {
+        consumer_group: "default".to_owned(),
+        start_offset: FLOWMESH_START_COMMITTED,
+        ..SubscribeOptions::default()
+    }
+}
+
 fn at_least_1(value: usize, name: &str) -> Result<usize, Error> {
     if value == 0 {
-        return Err(Error::invalid(format!("{name}: 0 is below 1")));
+        return Err(Error::invalid(format!("{name} must be at least 1, got 0")));
     }
     Ok(value)
 }
@@ -229,7 +230,7 @@ fn change(
     options: Option<&flowmesh_subscription_options_t>,
     set: impl FnOnce(&mut SubscribeOptions),
 ) -> Result<(), Error> {
-    set(&mut options.required("options")?.options.lock().unwrap_or_else(PoisonError::into_inner));
+    set(&mut lock(&options.required("options")?.options));
     Ok(())
 }
 
@@ -256,11 +257,14 @@ pub extern "C" fn flowmesh_stream_subscribe(
         let callback = MessageCallback::new(callback, user_data)?;
         let stream = &stream.required("stream")?.stream;
         let out = subscription.required("subscription")?;
-        let chosen = options.map_or_else(SubscribeOptions::default, |o| {
-            o.options.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        });
-        let messages = guard::block_on(stream.subscribe(chosen))?;
-        let state = options.and_then(|o| o.state.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let chosen = options.map_or_else(defaults, |o| lock(&o.options).clone());
+        let mut messages = stream.subscribe(chosen)?;
+        let client = stream.client().clone();
+        let messages = client.block_on(async move {
+            messages.fix_position().await?;
+            Ok(messages)
+        })?;
+        let state = options.and_then(|o| lock(&o.state).take());
         let delivery = dispatch::deliver(messages, callback, state)?;
         handle::give(out, flowmesh_subscription_t { delivery });
         Ok(())
@@ -282,7 +286,7 @@ pub extern "C" fn flowmesh_subscription_close(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let delivery = &subscription.required("subscription")?.delivery;
-        delivery.close(duration::wait(timeout_ms, "timeout_ms")?)
+        delivery.close(Timeout::of_wait_ms(timeout_ms)?)
     })
 }
 

@@ -31,7 +31,7 @@ use super::{
     transport::Transport,
 };
 use crate::runtime::{
-    self, Generation, Member, OwnedByProcess, Pinned, lock,
+    self, Dispatcher, Generation, Member, OwnedByProcess, Pinned, lock,
     park::{self, Sleep},
 };
 
@@ -202,6 +202,34 @@ impl Client {
             Source::Embedded(engine) => engine.advance_clock(by),
             Source::Remote(_) => Err(embedded::no_test_clock()),
         }
+    }
+
+    /// What an engine with a test clock takes for the time, in unix nanoseconds.
+    pub fn test_clock_ns(&self) -> Option<i64> {
+        match &self.0.source {
+            Source::Embedded(engine) => engine.test_clock_ns(),
+            Source::Remote(_) => None,
+        }
+    }
+
+    /// FORKED in the child of a fork.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.0.generation.check_process()
+    }
+
+    /// What runs callbacks.
+    pub(crate) fn dispatcher(&self) -> Result<&Dispatcher> {
+        self.0.generation.dispatcher()
+    }
+
+    /// What runs callbacks, if there are any.
+    pub(crate) fn dispatcher_if_started(&self) -> Option<&Dispatcher> {
+        self.0.generation.dispatcher_if_started()
+    }
+
+    /// A number that no other client has while this one lives.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -125,6 +125,11 @@ impl Embedded {
         Ok(Shared { engine, services })
     }
 
+    /// What the test clock shows.
+    pub fn test_clock_ns(&self) -> Option<i64> {
+        self.clock.clone().map(|clock| Clock::Test(clock).now_ns())
+    }
+
     /// Moves the test clock forward.
     pub fn advance_clock(&self, by: Duration) -> Result<()> {
         match &self.clock {

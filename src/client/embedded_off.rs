@@ -38,6 +38,10 @@ impl Embedded {
         match *self {}
     }
 
+    pub fn test_clock_ns(&self) -> Option<i64> {
+        match *self {}
+    }
+
     pub fn advance_clock(&self, _: Duration) -> Result<()> {
         match *self {}
     }

@@ -117,6 +117,18 @@ impl Subscription {
         &self.stream
     }
 
+    /// Fixes the position now: the first offset that will be delivered, which it returns. What is
+    /// written from now on is not missed. Otherwise the first `next_batch` does it.
+    pub async fn fix_position(&mut self) -> Result<i64> {
+        match self.position {
+            Some(position) => Ok(position),
+            None => {
+                let position = self.first_position().await?;
+                Ok(*self.position.insert(position))
+            }
+        }
+    }
+
     /// Ends the subscription from any thread: `next_batch` then gives CANCELLED.
     pub fn stopper(&self) -> CancelToken {
         self.stop.clone()

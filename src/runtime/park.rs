@@ -43,15 +43,17 @@ fn waker() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
 }
 
+/// Waits may nest: a callback polled by one may make a blocking call, which is another.
+struct Restore(Alarm);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        ALARM.set(self.0);
+    }
+}
+
 /// Runs `future` to its end in this thread.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
-    struct Restore(Alarm);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            ALARM.set(self.0);
-        }
-    }
-
     let mut future = pin!(future);
     // A thread that is ending has no thread-locals left.
     let waker = WAKER.try_with(Waker::clone).unwrap_or_else(|_| waker());
@@ -67,6 +69,20 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
             Alarm::Unset | Alarm::Elsewhere => thread::park(),
         }
     }
+}
+
+/// Polls once, for a thread that has its own way of waiting; says when to poll again at the latest.
+pub(crate) fn poll_once<F: Future + ?Sized>(
+    future: Pin<&mut F>,
+    context: &mut Context<'_>,
+) -> (Poll<F::Output>, Option<Instant>) {
+    let _restore = Restore(ALARM.replace(Alarm::Unset));
+    let poll = future.poll(context);
+    let alarm = match ALARM.get() {
+        Alarm::At(at) => Some(at),
+        Alarm::Unset | Alarm::Elsewhere => None,
+    };
+    (poll, alarm)
 }
 
 /// Resolves at an instant, wherever it is polled: by [`wait`], or by the runtime.

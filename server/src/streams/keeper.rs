@@ -174,9 +174,7 @@ impl Keeper {
             if work.closed {
                 return;
             }
-            // It may have been asked for again while one was in the making, and the file of a spare
-            // that waits for the writer must not be touched.
-            if std::mem::take(&mut work.prepare) && work.spare.is_none() {
+            if std::mem::take(&mut work.prepare) {
                 work.busy = true;
                 let size = work.size;
                 drop(work);

@@ -1,0 +1,86 @@
+//! Callbacks of the application: function, user data, and how to release it.
+//!
+//! The user data is released exactly once: when the last owner of its [`UserData`] goes, which
+//! is after the last call, and also when the export that took it fails.
+
+use std::ffi::c_void;
+
+use crate::{
+    capi::{
+        error::flowmesh_error_t,
+        message::flowmesh_message_batch_t,
+        subscription::{
+            flowmesh_drop_t, flowmesh_message_callback_t, flowmesh_state_callback_t,
+            flowmesh_subscription_state_t,
+        },
+    },
+    client::{Error, Result},
+};
+
+/// What the application wants back in its callback.
+pub struct UserData {
+    data: *mut c_void,
+    release: flowmesh_drop_t,
+}
+
+// SAFETY: the header says that callbacks and releases run on threads of the library: the
+// application hands over data that bears it.
+unsafe impl Send for UserData {}
+
+impl UserData {
+    /// Takes ownership.
+    pub fn new(data: *mut c_void, release: flowmesh_drop_t) -> Self {
+        Self { data, release }
+    }
+}
+
+impl Drop for UserData {
+    fn drop(&mut self) {
+        if let Some(release) = self.release {
+            // SAFETY: the application gave the function for this data; this is its one call.
+            unsafe { release(self.data) };
+        }
+    }
+}
+
+/// Receives messages.
+pub struct MessageCallback {
+    function: unsafe extern "C" fn(*const flowmesh_message_batch_t, *mut c_void),
+    user_data: UserData,
+}
+
+impl MessageCallback {
+    /// A callback, which must not be NULL.
+    pub fn new(callback: flowmesh_message_callback_t, user_data: UserData) -> Result<Self> {
+        let function = callback.ok_or_else(|| Error::invalid("callback must not be NULL"))?;
+        Ok(Self { function, user_data })
+    }
+
+    /// Lends `batch` to the application.
+    pub fn call(&mut self, batch: &flowmesh_message_batch_t) {
+        // SAFETY: the application gave function and data for each other; the batch lives through
+        // the call.
+        unsafe { (self.function)(batch, self.user_data.data) };
+    }
+}
+
+/// Is told of changes of state.
+pub struct StateCallback {
+    function: unsafe extern "C" fn(flowmesh_subscription_state_t, Option<&flowmesh_error_t>, *mut c_void),
+    user_data: UserData,
+}
+
+impl StateCallback {
+    /// A callback, which must not be NULL.
+    pub fn new(callback: flowmesh_state_callback_t, user_data: UserData) -> Result<Self> {
+        let function = callback.ok_or_else(|| Error::invalid("callback must not be NULL"))?;
+        Ok(Self { function, user_data })
+    }
+
+    /// Tells the application.
+    pub fn call(&mut self, state: flowmesh_subscription_state_t, reason: Option<&flowmesh_error_t>) {
+        // SAFETY: the application gave function and data for each other; the reason lives through
+        // the call.
+        unsafe { (self.function)(state, reason, self.user_data.data) };
+    }
+}

@@ -1,0 +1,68 @@
+//! Parameters that may be NULL, by type. cbindgen.toml says how C spells each of them, marked
+//! FLOWMESH_NULLABLE; so this file is hidden from cbindgen.
+
+use std::{
+    ffi::{c_char, c_void},
+    mem::MaybeUninit,
+    ptr::NonNull,
+};
+
+use crate::capi::{
+    cancel::flowmesh_cancel_t,
+    client::{flowmesh_call_options_t, flowmesh_client_options_t, flowmesh_client_t},
+    error::flowmesh_error_t,
+    job::{flowmesh_job_batch_t, flowmesh_job_t},
+    kv::{flowmesh_key_list_t, flowmesh_kv_t, flowmesh_set_options_t, flowmesh_value_t},
+    message::flowmesh_message_batch_t,
+    queue::{
+        flowmesh_enqueue_options_t, flowmesh_nack_options_t, flowmesh_queue_t, flowmesh_reserve_options_t,
+    },
+    reader::flowmesh_stream_reader_t,
+    stream::{
+        flowmesh_offset_options_t, flowmesh_read_options_t, flowmesh_stream_t, flowmesh_write_options_t,
+    },
+    subscription::{flowmesh_drop_t, flowmesh_subscription_options_t, flowmesh_subscription_t},
+};
+
+// Texts and plain outputs.
+pub type NullableText = *const c_char;
+pub type NullableJobId = *mut c_char;
+pub type NullableBool<'a> = Option<&'a mut MaybeUninit<bool>>;
+pub type NullableInt64<'a> = Option<&'a mut MaybeUninit<i64>>;
+pub type NullableOffsets = *mut i64;
+pub type NullableSize<'a> = Option<&'a mut MaybeUninit<usize>>;
+pub type NullableUserData = *mut c_void;
+pub type NullableDrop = flowmesh_drop_t;
+
+// Errors, out and in.
+pub type NullableError<'a> = Option<&'a mut MaybeUninit<*mut flowmesh_error_t>>;
+pub type NullableErrorRef<'a> = Option<&'a flowmesh_error_t>;
+
+// Structs that callers fill. Raw, because they may be shorter than today's.
+pub type NullableCallOptions = *const flowmesh_call_options_t;
+pub type NullableWriteOptions = *const flowmesh_write_options_t;
+pub type NullableReadOptions = *const flowmesh_read_options_t;
+pub type NullableOffsetOptions = *const flowmesh_offset_options_t;
+pub type NullableEnqueueOptions = *const flowmesh_enqueue_options_t;
+pub type NullableReserveOptions = *const flowmesh_reserve_options_t;
+pub type NullableNackOptions = *const flowmesh_nack_options_t;
+pub type NullableSetOptions = *const flowmesh_set_options_t;
+pub type NullableClientOptions<'a> = Option<&'a flowmesh_client_options_t>;
+pub type NullableSubscriptionOptions<'a> = Option<&'a flowmesh_subscription_options_t>;
+
+// What `free` takes.
+pub type NullableErrorBox = Option<Box<flowmesh_error_t>>;
+pub type NullableCancelBox = Option<Box<flowmesh_cancel_t>>;
+pub type NullableClientOptionsBox = Option<Box<flowmesh_client_options_t>>;
+pub type NullableClientBox = Option<Box<flowmesh_client_t>>;
+pub type NullableStreamBox = Option<Box<flowmesh_stream_t>>;
+pub type NullableMessageBatchBox = Option<Box<flowmesh_message_batch_t>>;
+pub type NullableReaderBox = Option<Box<flowmesh_stream_reader_t>>;
+pub type NullableSubscriptionOptionsBox = Option<Box<flowmesh_subscription_options_t>>;
+pub type NullableSubscriptionBox = Option<Box<flowmesh_subscription_t>>;
+pub type NullableQueueBox = Option<Box<flowmesh_queue_t>>;
+pub type NullableJobBox = Option<NonNull<flowmesh_job_t>>;
+pub type NullableJobBatchBox = Option<Box<flowmesh_job_batch_t>>;
+pub type NullableKvBox = Option<Box<flowmesh_kv_t>>;
+pub type NullableValueBox = Option<Box<flowmesh_value_t>>;
+pub type NullableKeyListBox = Option<Box<flowmesh_key_list_t>>;
