@@ -1,0 +1,130 @@
+//! Checkpoints: moving pages from the WAL into the database file, off the write path.
+//!
+//! A thread copies the bulk while commits go on behind it. Since they do, it never quite catches
+//! up, and the WAL could never start over: so the writer copies the few pages that came in
+//! meanwhile, between two commits. The WAL file keeps its size and is written over, which keeps
+//! syncs cheap.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use rusqlite::{Connection, wal::CheckpointMode};
+
+use super::{health::Health, lock, schema};
+
+/// Pages in the WAL from which on the thread copies.
+const START_PAGES: i64 = 2_000;
+/// Pages in the WAL from which on the writer copies all of them itself: the thread cannot keep up.
+const LIMIT_PAGES: i64 = 16 * START_PAGES;
+
+/// The writer's side.
+pub(super) struct Checkpoints {
+    /// Pages in the WAL after the last commit, told by SQLite.
+    pages: Arc<AtomicI64>,
+    /// Pages when the thread was last called, and when the writer last did it itself: what a long
+    /// read holds up is not tried again at every commit.
+    called_at: i64,
+    done_at: i64,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The bulk is copied, the rest is the writer's.
+    copied: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: bool,
+    closed: bool,
+}
+
+impl Checkpoints {
+    /// Takes charge of the checkpoints of `path`, which `writer` writes.
+    pub(super) fn start(path: &Path, writer: &mut Connection, health: Arc<Health>) -> rusqlite::Result<Self> {
+        let pages = Arc::new(AtomicI64::new(0));
+        writer.wal_hook(Some({
+            let pages = pages.clone();
+            move |_: &mut _, count| {
+                pages.store(i64::from(count), Ordering::Relaxed);
+                Ok(())
+            }
+        }))?;
+        let conn = schema::open_checkpointer(path)?;
+        let shared = Arc::new(Shared::default());
+        let thread = std::thread::Builder::new()
+            .name("fm-checkpoint".to_owned())
+            .spawn({
+                let shared = shared.clone();
+                move || shared.run(&conn, &health)
+            })
+            .map_err(|e| {
+                rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOMEM),
+                    Some(format!("no thread for checkpoints: {e}")),
+                )
+            })?;
+        Ok(Self { pages, called_at: 0, done_at: 0, shared, thread: Some(thread) })
+    }
+
+    /// To be called by the writer between two transactions.
+    pub(super) fn after_commit(&mut self, writer: &Connection) -> rusqlite::Result<()> {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < START_PAGES {
+            // The WAL has started over.
+            self.called_at = 0;
+            self.done_at = 0;
+            self.shared.copied.store(false, Ordering::Relaxed);
+        } else if self.shared.copied.swap(false, Ordering::Acquire) || pages - self.done_at >= LIMIT_PAGES {
+            self.done_at = pages;
+            let (_, _) = writer.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE)?;
+        } else if pages - self.called_at >= START_PAGES {
+            self.called_at = pages;
+            lock(&self.shared.state).wanted = true;
+            self.shared.changed.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        lock(&self.shared.state).closed = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // It ends by returning; a panic in it has nothing to tell us here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, conn: &Connection, health: &Health) {
+        loop {
+            let mut state = lock(&self.state);
+            while !state.wanted && !state.closed {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.closed {
+                return;
+            }
+            state.wanted = false;
+            drop(state);
+            match conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE) {
+                Ok(_) => self.copied.store(true, Ordering::Release),
+                // Nothing is lost: the pages stay in the WAL, and the next round tries again.
+                Err(e) => tracing::warn!(file = health.file(), error = %e, "a checkpoint failed"),
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The file: its format, its tables, and how connections to it are opened.
+//!
+//! Format version 1. A job's body is written once, by its enqueue, and removed by its ack; where
+//! the job stands is a small row in exactly one of `waiting`, `leased` and `damaged`, so a lease
+//! moves a few bytes whatever the size of the payload.
+
+use std::{fs::File, path::Path};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::error::Error;
+
+/// "This is a FlowMesh database", in the header of the file.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"FLMW");
+const FORMAT_VERSION: i32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+-- next_seq is also the number of jobs ever enqueued; last_created_at keeps created_at in order of seq
+CREATE TABLE queues (
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE,
+    next_seq INTEGER NOT NULL, waiting INTEGER NOT NULL, leased INTEGER NOT NULL,
+    completed INTEGER NOT NULL, failed INTEGER NOT NULL, last_created_at INTEGER NOT NULL);
+CREATE TABLE policies (
+    queue INTEGER PRIMARY KEY, max_attempts INTEGER NOT NULL, initial_backoff_seconds INTEGER NOT NULL,
+    max_backoff_seconds INTEGER NOT NULL, backoff_multiplier REAL NOT NULL, backoff_strategy TEXT NOT NULL);
+-- job = queue << 40 | seq, everywhere
+CREATE TABLE jobs (
+    job INTEGER PRIMARY KEY, created_at INTEGER NOT NULL, crc INTEGER NOT NULL, headers BLOB, payload BLOB NOT NULL);
+CREATE TABLE waiting (
+    queue INTEGER NOT NULL, visible_at INTEGER NOT NULL, job INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    PRIMARY KEY (queue, visible_at, job)) WITHOUT ROWID;
+CREATE TABLE leased (job INTEGER PRIMARY KEY, until INTEGER NOT NULL, attempts INTEGER NOT NULL);
+CREATE INDEX leased_until ON leased (until);
+-- waiting jobs whose body does not match its checksum: set aside, counted as waiting, never leased
+CREATE TABLE damaged (job INTEGER PRIMARY KEY);
+CREATE TABLE stores (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+CREATE TABLE entries (
+    store INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, expires_at INTEGER, crc INTEGER NOT NULL,
+    PRIMARY KEY (store, key)) WITHOUT ROWID;
+CREATE INDEX entries_expiry ON entries (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE commits (
+    stream TEXT NOT NULL, consumer_group TEXT NOT NULL, last_offset INTEGER NOT NULL,
+    PRIMARY KEY (stream, consumer_group)) WITHOUT ROWID;
+";
+
+/// More statements than the code has.
+const STATEMENT_CACHE: usize = 64;
+
+/// How opening ends when nobody is to blame but the file.
+pub(super) enum OpenError {
+    /// It cannot be opened, or is not ours to open.
+    Refused(Error),
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e)
+    }
+}
+
+/// The connection that writes, on a file of this format (made when it does not exist yet).
+pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenError> {
+    let is_new = !path.exists();
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    let refuse = |why: String| Err(OpenError::Refused(Error::internal(format!("{}: {why}", path.display()))));
+    let application: i32 = conn.pragma_query_value(None, "application_id", |r| r.get(0))?;
+    let version: i32 = conn.pragma_query_value(None, "user_version", |r| r.get(0))?;
+    let objects: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    match (application, version) {
+        (APPLICATION_ID, FORMAT_VERSION) => {}
+        (APPLICATION_ID, _) => {
+            return refuse(format!(
+                "the database has format version {version}, this program knows version {FORMAT_VERSION}"
+            ));
+        }
+        (0, 0) if objects == 0 => {}
+        _ => return refuse("the file is an SQLite database of another application".to_owned()),
+    }
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "cache_size", -65_536)?;
+    tune(&conn)?;
+    if objects == 0 {
+        create(&conn)?;
+    }
+    if is_new {
+        // The entry in the directory must be as durable as what the file will hold.
+        let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| OpenError::Refused(Error::io(format_args!("sync of {}", dir.display()), &e)))?;
+    }
+    Ok(conn)
+}
+
+/// The one connection of a database in memory.
+pub(super) fn open_memory() -> rusqlite::Result<Connection> {
+    let conn = Connection::open_in_memory()?;
+    tune(&conn)?;
+    create(&conn)?;
+    Ok(conn)
+}
+
+/// A connection that only reads.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.pragma_update(None, "cache_size", -8_192)?;
+    tune(&conn)?;
+    Ok(conn)
+}
+
+/// A connection for checkpoints. It syncs what it copies, whatever the policy for commits: the
+/// WAL is overwritten afterwards.
+pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    tune(&conn)?;
+    Ok(conn)
+}
+
+fn tune(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    Ok(())
+}
+
+fn create(conn: &Connection) -> rusqlite::Result<()> {
+    let mut key = [0; 16];
+    // A machine without random numbers has no ids to give; SQLite's own source is the way out.
+    if getrandom::fill(&mut key).is_err() {
+        key = conn.query_row("SELECT randomblob(16)", [], |r| r.get(0))?;
+    }
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    conn.execute_batch(TABLES)?;
+    let mut stored = key.to_vec();
+    stored.extend_from_slice(&crc32c::crc32c(&key).to_le_bytes());
+    conn.execute("INSERT INTO meta VALUES ('job_id_key', ?1)", [stored])?;
+    conn.pragma_update(None, "application_id", APPLICATION_ID)?;
+    conn.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    conn.execute_batch("COMMIT")
+}
+
+/// The key of the job ids; `None` when it is damaged.
+pub(super) fn job_id_key(conn: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
+    let stored: Option<Vec<u8>> =
+        conn.query_row("SELECT value FROM meta WHERE name = 'job_id_key'", [], |r| r.get(0)).optional()?;
+    Ok(stored.and_then(|stored| {
+        let (key, crc) = stored.split_first_chunk::<16>()?;
+        (crc == crc32c::crc32c(key).to_le_bytes()).then_some(*key)
+    }))
+}

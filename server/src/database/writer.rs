@@ -1,0 +1,396 @@
+//! The writer: applies operations in one transaction, commits it once, then answers all.
+//!
+//! The only writer of the file. Nothing is answered before its transaction is stored as the
+//! policy asks; when the transaction fails, everything in it is answered with that error and the
+//! pictures in memory are taken from the tables again.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, wal::CheckpointMode};
+
+use super::{
+    checkpoint::Checkpoints,
+    health::{Health, is_failed_sync},
+    job_id::JobIds,
+    lock,
+    operation::{Answer, Operation},
+    queues::{Queues, Step, Tx},
+    values::{self, Values},
+};
+use crate::{
+    clock::{Clock, SECOND_NS},
+    commit::Sink,
+    engine::FsyncPolicy,
+    error::{Error, Result},
+};
+use flowmesh_proto::v1::Job;
+
+/// How long timers rest after a failed transaction; operations are tried at once.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Applies operations to the database.
+pub(super) struct Writer {
+    pub conn: Arc<Mutex<Connection>>,
+    pub ids: JobIds,
+    pub queues: Queues,
+    pub values: Values,
+    pub clock: Clock,
+    pub create: bool,
+    pub health: Arc<Health>,
+    pub sync: SyncState,
+    /// `None` in memory.
+    pub checkpoints: Option<Checkpoints>,
+    /// When the first lease ends, for readers.
+    pub lease_end: Arc<AtomicI64>,
+    pub answers: Vec<Answer>,
+    pub alarm: Alarm,
+}
+
+/// How commits reach the disk.
+pub(super) struct SyncState {
+    policy: FsyncPolicy,
+    /// The WAL; `None` in memory, where nothing is synced.
+    wal: Option<PathBuf>,
+    /// Whether the connection syncs when it commits.
+    full: bool,
+    /// When the WAL must be synced at the latest (policy `interval`).
+    due: Option<Instant>,
+    /// A sync failed: frames that were thought written may be gone although they can be read.
+    suspect: bool,
+}
+
+/// When the writer wants to run without being called.
+#[derive(Default)]
+pub(super) struct Alarm {
+    /// Instant of the engine's clock, and the same for a thread that sleeps.
+    due: Option<(i64, Instant)>,
+    rest_until: Option<Instant>,
+    sync: Option<Instant>,
+}
+
+impl SyncState {
+    pub(super) fn new(policy: FsyncPolicy, database: Option<&std::path::Path>) -> Self {
+        let wal = database.map(|path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push("-wal");
+            PathBuf::from(name)
+        });
+        Self { policy, wal, full: true, due: None, suspect: false }
+    }
+
+    /// Has the next commit synced or not.
+    fn prepare(&mut self, conn: &Connection, acknowledges: bool) -> rusqlite::Result<()> {
+        let full = acknowledges && self.policy == FsyncPolicy::Always;
+        if self.wal.is_some() && full != self.full {
+            conn.execute_batch(if full {
+                "PRAGMA synchronous = FULL"
+            } else {
+                "PRAGMA synchronous = NORMAL"
+            })?;
+            self.full = full;
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        if let (FsyncPolicy::Interval(interval), Some(_), None) = (self.policy, &self.wal, self.due) {
+            self.due = Instant::now().checked_add(interval);
+        }
+    }
+
+    /// The periodic sync. SQLite only appends to the WAL between checkpoints, which sync on their
+    /// own, so syncing that file is all.
+    fn sync_if_due(&mut self, health: &Health) {
+        if self.due.is_none_or(|due| due > Instant::now()) {
+            return;
+        }
+        self.due = None;
+        if let Some(wal) = &self.wal
+            && let Err(e) = File::open(wal).and_then(|file| file.sync_data())
+        {
+            tracing::error!(file = health.file(), error = %e, "the periodic sync failed");
+            self.suspect = true;
+        }
+    }
+
+    /// After a failed sync: moves everything into the database file and syncs that, before
+    /// anything else is promised. What is in the WAL can no longer be trusted to be on disk.
+    fn regain_trust(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.suspect {
+            let (_, _) = conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::RESTART)?;
+            self.suspect = false;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Writer {
+    type Op = Operation;
+
+    fn run(&mut self, batch: &mut Vec<Operation>) {
+        if let Err(error) = self.health.check() {
+            self.refuse_all(batch, &error);
+            return;
+        }
+        self.sync.sync_if_due(&self.health);
+        let conn = self.conn.clone();
+        let conn = lock(&conn);
+        let now = self.clock.now_ns();
+        if batch.is_empty() && self.first_alarm() > now {
+            self.set_alarm(now);
+            return;
+        }
+        let stored = self.transact(&conn, now, batch);
+        self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+        match stored {
+            Ok(()) => {
+                self.alarm.rest_until = None;
+                let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
+                if !untold.is_empty() {
+                    self.untake(&conn, now, &untold);
+                }
+                if let Some(checkpoints) = &mut self.checkpoints
+                    && let Err(e) = checkpoints.after_commit(&conn)
+                {
+                    tracing::warn!(file = self.health.file(), error = %e, "a checkpoint failed");
+                }
+            }
+            Err(e) => self.give_up(&conn, batch, &e),
+        }
+        self.set_alarm(now);
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let due = self.alarm.due.map(|(_, at)| self.alarm.rest_until.map_or(at, |rest| rest.max(at)));
+        match (due, self.alarm.sync) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn recover(&mut self) {
+        let conn = self.conn.clone();
+        let error = Error::internal("the operation ended in a panic");
+        for answer in self.answers.drain(..) {
+            answer.fail(&error);
+        }
+        self.roll_back(&lock(&conn));
+    }
+
+    fn close(&mut self) {
+        self.refuse_all(&mut Vec::new(), &Error::closing());
+        if let (Some(wal), FsyncPolicy::Always | FsyncPolicy::Interval(_)) =
+            (&self.sync.wal, self.sync.policy)
+        {
+            // Leases and the last of `interval`; the connections checkpoint when they close.
+            if let Err(e) = File::open(wal).and_then(|file| file.sync_data()) {
+                tracing::warn!(file = self.health.file(), error = %e, "the last sync failed");
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// One transaction: what is due by now, then the operations in order.
+    fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
+        self.sync.regain_trust(conn)?;
+        self.sync.prepare(conn, batch.iter().any(|op| self.acknowledges_change(op)))?;
+        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let ids = self.ids.clone();
+        let tx = Tx { conn, ids: &ids, now, create: self.create };
+        self.queues.expire(&tx)?;
+        self.values.sweep(&tx)?;
+        for operation in batch.drain(..) {
+            self.apply(&tx, operation)?;
+        }
+        self.queues.serve_due(&tx, &mut self.answers)?;
+        self.queues.save(conn)?;
+        conn.prepare_cached("COMMIT")?.execute([])?;
+        self.values.committed();
+        self.sync.committed();
+        Ok(())
+    }
+
+    /// Whether the reply to `operation` promises something that must be on disk. A lease need not
+    /// be: if a crash of the machine loses it, the job waits again.
+    fn acknowledges_change(&self, operation: &Operation) -> bool {
+        match operation {
+            Operation::Lease { queue, .. } => self.create && self.queues.id(queue).is_none(),
+            Operation::Settle { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Applies one operation. Its answer waits for the commit; an error ends the transaction.
+    fn apply(&mut self, tx: &Tx<'_>, operation: Operation) -> rusqlite::Result<()> {
+        let Self { queues, values, answers, .. } = self;
+        match operation {
+            Operation::Enqueue { queue, body, delay_seconds, reply } => {
+                let visible_at = tx.now.saturating_add(delay_seconds.saturating_mul(SECOND_NS));
+                let step = match queues.wanted(tx, &queue) {
+                    Ok(Ok(id)) => queues.enqueue(tx, id, &body, visible_at),
+                    Ok(Err(e)) => Ok(Err(e)),
+                    Err(e) => Err(e),
+                };
+                answer(answers, step, |result| Answer::Enqueued(reply, result))
+            }
+            Operation::Lease { queue, lease, reply } => {
+                let id = match queues.wanted(tx, &queue) {
+                    Ok(Ok(id)) => id,
+                    other => {
+                        return answer(answers, other.map(|r| r.map(|_| Vec::new())), |r| {
+                            Answer::Leased(reply, r)
+                        });
+                    }
+                };
+                match queues.lease(tx, id, &lease, answers) {
+                    Ok(None) => {
+                        queues.wait(tx.now, id, lease, reply);
+                        Ok(())
+                    }
+                    Ok(Some(jobs)) => answer(answers, Ok(Ok(jobs)), |r| Answer::Leased(reply, r)),
+                    Err(e) => answer(answers, Err(e), |r| Answer::Leased(reply, r)),
+                }
+            }
+            Operation::Ack { queue, job_id, reply } => {
+                answer(answers, queues.ack(tx, &queue, &job_id), |r| Answer::Done(reply, r))
+            }
+            Operation::Nack { queue, job_id, delay_seconds, reply } => {
+                answer(answers, queues.nack(tx, &queue, &job_id, delay_seconds), |r| Answer::Nacked(reply, r))
+            }
+            Operation::SetPolicy { queue, policy, reply } => {
+                answer(answers, queues.set_policy(tx, &queue, policy), |r| Answer::Done(reply, r))
+            }
+            Operation::Replay { queue, job_id, reply } => {
+                answer(answers, queues.replay(tx, &queue, &job_id), |r| Answer::Enqueued(reply, r))
+            }
+            Operation::Settle { reply } => answer(answers, Ok(Ok(())), |r| Answer::Done(reply, r)),
+            Operation::Set { store, key, value, ttl_seconds, reply } => {
+                answer(answers, values.set(tx, &store, &key, &value, ttl_seconds), |r| Answer::Done(reply, r))
+            }
+            Operation::Delete { store, key, reply } => {
+                answer(answers, values.delete(tx, &store, &key), |r| Answer::Done(reply, r))
+            }
+            Operation::Commit { stream, group, offset, reply } => {
+                answer(answers, values::commit(tx, &stream, &group, offset).map(Ok), |r| {
+                    Answer::Done(reply, r)
+                })
+            }
+        }
+    }
+
+    /// Gives back what was leased to callers that had gone by the time it was stored.
+    fn untake(&mut self, conn: &Connection, now: i64, jobs: &[Job]) {
+        let ids = self.ids.clone();
+        let tx = Tx { conn, ids: &ids, now, create: self.create };
+        let mut give_back = || -> rusqlite::Result<()> {
+            self.sync.prepare(conn, false)?;
+            conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            for job in jobs {
+                self.queues.untake(&tx, job)?;
+            }
+            self.queues.save(conn)?;
+            conn.prepare_cached("COMMIT")?.execute([])?;
+            Ok(())
+        };
+        if let Err(e) = give_back() {
+            // They come back when their leases end.
+            tracing::warn!(file = self.health.file(), error = %e, "jobs of a cancelled call stay leased");
+            self.roll_back(conn);
+        }
+    }
+
+    /// Ends a transaction that failed: nothing of it is stored, and every caller is told so.
+    fn give_up(&mut self, conn: &Connection, batch: &mut Vec<Operation>, e: &rusqlite::Error) {
+        self.sync.suspect |= is_failed_sync(e);
+        let error = self.health.error(e);
+        tracing::error!(file = self.health.file(), error = %e, "a transaction failed");
+        self.roll_back(conn);
+        for answer in self.answers.drain(..) {
+            answer.fail(&error);
+        }
+        for operation in batch.drain(..) {
+            operation.fail(&error);
+        }
+        self.alarm.rest_until = Instant::now().checked_add(REST_AFTER_FAILURE);
+    }
+
+    /// Brings the pictures in memory back to what is stored.
+    fn roll_back(&mut self, conn: &Connection) {
+        let mut reload = || -> rusqlite::Result<()> {
+            if !conn.is_autocommit() {
+                conn.execute_batch("ROLLBACK")?;
+            }
+            let orphans = self.queues.reload(conn)?;
+            for waiter in orphans {
+                // Whoever waited has gone if this does not reach it.
+                let _ = waiter.reply.send(Err(Error::internal("the queue could not be created")));
+            }
+            self.values.reload(conn)
+        };
+        if let Err(e) = reload() {
+            // The pictures may now differ from the tables; going on could only do harm.
+            self.health.set_damaged(format!("cannot be read after a failed transaction: {e}"));
+        }
+        self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+    }
+
+    fn refuse_all(&mut self, batch: &mut Vec<Operation>, error: &Error) {
+        for operation in batch.drain(..) {
+            operation.fail(error);
+        }
+        for waiter in self.queues.drain_waiters() {
+            // Whoever waited has gone if this does not reach it.
+            let _ = waiter.reply.send(Err(error.clone()));
+        }
+        self.alarm = Alarm::default();
+    }
+
+    /// The instant at which there is something to do without an operation.
+    fn first_alarm(&self) -> i64 {
+        let waiters = self.queues.alarms.first().map_or(i64::MAX, |(at, _)| *at);
+        waiters.min(self.queues.next_expiry).min(self.values.next_expiry)
+    }
+
+    fn set_alarm(&mut self, now: i64) {
+        let at = self.first_alarm();
+        if at == i64::MAX {
+            self.alarm.due = None;
+        } else if self.alarm.due.is_none_or(|(known, _)| known != at || at <= now || self.came_early(now)) {
+            // On a test clock nobody sleeps; its advance rings.
+            self.alarm.due = self.clock.until(at).map(|rest| (at, Instant::now() + rest));
+        }
+        self.alarm.sync = self.sync.due;
+    }
+
+    /// Whether the sleeper's clock was ahead of the engine's.
+    fn came_early(&self, now: i64) -> bool {
+        self.alarm.due.is_some_and(|(at, instant)| at > now && instant <= Instant::now())
+    }
+}
+
+/// Notes an answer; where the step failed, one that the end of the transaction overwrites.
+fn answer<T>(
+    answers: &mut Vec<Answer>,
+    step: Step<T>,
+    make: impl FnOnce(Result<T>) -> Answer,
+) -> rusqlite::Result<()> {
+    match step {
+        Ok(result) => {
+            answers.push(make(result));
+            Ok(())
+        }
+        Err(e) => {
+            answers.push(make(Err(Error::internal("the transaction failed"))));
+            Err(e)
+        }
+    }
+}
