@@ -58,8 +58,7 @@ impl Error {
         Self::new(ErrorKind::Unavailable, "the server is shutting down")
     }
 
-    /// A failed file operation: RESOURCE_EXHAUSTED when space or quota ran out, PERMISSION_DENIED
-    /// when the system forbids it, else INTERNAL.
+    /// A failed file operation: RESOURCE_EXHAUSTED when space or quota ran out, else INTERNAL.
     pub fn io(what: impl fmt::Display, e: &std::io::Error) -> Self {
         let kind = match e.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

@@ -4,6 +4,9 @@
 //! [`KvStore`]. The local engine implements them with a segment log (`streams`) and SQLite
 //! (`database`); a distributed one can take their place.
 
+mod directory;
+mod local;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,0 +1,165 @@
+//! A data directory: made when missing, owned by one process, of one format.
+//!
+//! ```text
+//! LOCK          held by the process that owns the directory
+//! FORMAT        the version of the layout
+//! streams/      the segment log
+//! flowmesh.db   queues, KV values and commits
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::error::{Error, ErrorKind, Result};
+
+const FORMAT: &str = "flowmesh-data 1\n";
+
+/// An owned data directory; released when dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    /// The lock lives as long as this file is open.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Takes `path` for this process, making the directory when its parent exists.
+    pub fn open(path: &Path) -> Result<Self> {
+        make(path)?;
+        let lock = lock(path)?;
+        check_format(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where the segment log lives.
+    pub fn streams(&self) -> PathBuf {
+        self.path.join("streams")
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.path.join("flowmesh.db")
+    }
+}
+
+fn make(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => sync_parent(path),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Error::new(ErrorKind::FailedPrecondition, format!("data directory {} is a file", path.display())))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::not_found(format!(
+            "data directory {}: its parent does not exist (only the last component is made)",
+            path.display()
+        ))),
+        Err(e) => Err(unusable("cannot be made", path, &e)),
+    }
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| unusable("cannot be made durable", path, &e))
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("LOCK"))
+        .map_err(|e| unusable("is not writable", path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::FailedPrecondition,
+            format!("data directory {} is in use by another process", path.display()),
+        )),
+        Err(TryLockError::Error(e)) => Err(unusable("cannot be locked", path, &e)),
+    }
+}
+
+/// Reads the format of `path`, or writes ours into a fresh directory: to a side file first, so
+/// that a crash never leaves half a line.
+fn check_format(path: &Path) -> Result<()> {
+    let file = path.join("FORMAT");
+    match fs::read_to_string(&file) {
+        Ok(text) if text == FORMAT => Ok(()),
+        Ok(text) => Err(Error::new(
+            ErrorKind::FailedPrecondition,
+            format!(
+                "data directory {} has format {:?}, this version knows only {:?}",
+                path.display(),
+                text.trim_end(),
+                FORMAT.trim_end()
+            ),
+        )),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let side = path.join("FORMAT.new");
+            let written = File::create(&side)
+                .and_then(|mut f| f.write_all(FORMAT.as_bytes()).and_then(|()| f.sync_all()))
+                .and_then(|()| fs::rename(&side, &file))
+                .and_then(|()| File::open(path)?.sync_all());
+            written.map_err(|e| unusable("is not writable", path, &e))
+        }
+        Err(e) => Err(unusable("has an unreadable FORMAT file", path, &e)),
+    }
+}
+
+fn unusable(what: &str, path: &Path, e: &io::Error) -> Error {
+    let kind = match e.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::ResourceExhausted,
+        _ => ErrorKind::FailedPrecondition,
+    };
+    Error::new(kind, format!("data directory {} {what}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path) -> Error {
+        DataDirectory::open(path).expect_err("must be refused")
+    }
+
+    #[test]
+    fn a_directory_is_made_owned_and_released() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("data");
+        let owned = DataDirectory::open(&path).unwrap();
+        let second = refused(&path);
+        assert_eq!(second.kind(), ErrorKind::FailedPrecondition);
+        assert!(second.message().contains("in use by another process"), "{second}");
+        drop(owned);
+        DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_missing_parent_is_not_made() {
+        let base = tempfile::tempdir().unwrap();
+        let e = refused(&base.path().join("a/b"));
+        assert_eq!(e.kind(), ErrorKind::NotFound);
+        assert!(!base.path().join("a").exists());
+    }
+
+    #[test]
+    fn a_file_and_another_format_are_refused() {
+        let base = tempfile::tempdir().unwrap();
+        fs::write(base.path().join("file"), "x").unwrap();
+        assert_eq!(refused(&base.path().join("file")).kind(), ErrorKind::FailedPrecondition);
+
+        let path = base.path().join("data");
+        drop(DataDirectory::open(&path).unwrap());
+        fs::write(path.join("FORMAT"), "flowmesh-data 2\n").unwrap();
+        let e = refused(&path);
+        assert_eq!(e.kind(), ErrorKind::FailedPrecondition);
+        assert!(e.message().contains("flowmesh-data 2"), "{e}");
+    }
+}
