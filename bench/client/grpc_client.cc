@@ -5,6 +5,7 @@
 //   grpc_client ENDPOINT idle 0                    connects, says so, waits for EOF
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -86,6 +87,8 @@ void subscribe(const std::shared_ptr<grpc::Channel> &channel, long messages)
     set_path(request.mutable_resource_path(), "stream", STREAM_READ);
     request.set_consumer_group("bench");
     struct meter m;
+    if (!channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(10)))
+        die("subscribe", "nobody answers");
     meter_start(&m);
     auto reader = stub->Subscribe(&context, request);
     pb::SubscribeResponse response;
