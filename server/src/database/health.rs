@@ -33,6 +33,10 @@ impl Health {
         }
     }
 
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damage.get().is_some()
+    }
+
     /// From now on [`Health::check`] fails.
     pub(super) fn set_damaged(&self, damage: impl Into<String>) {
         let damage = damage.into();

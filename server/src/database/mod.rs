@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -75,6 +75,7 @@ pub struct Database {
     clock: Clock,
     /// `None` when the file was found damaged as it was opened.
     open: Option<Open>,
+    closed: AtomicBool,
 }
 
 struct Open {
@@ -84,6 +85,8 @@ struct Open {
     ids: JobIds,
     /// No lease ends before this instant.
     lease_end: Arc<AtomicI64>,
+    #[cfg(test)]
+    writer: Arc<Mutex<Connection>>,
 }
 
 impl Database {
@@ -110,7 +113,7 @@ impl Database {
                 None
             }
         };
-        Ok(Self { health, clock, open })
+        Ok(Self { health, clock, open, closed: AtomicBool::new(false) })
     }
 
     /// Whether calls can succeed.
@@ -120,9 +123,11 @@ impl Database {
 
     /// Stores what was handed in, ends waiting calls with UNAVAILABLE and refuses later ones.
     pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
         if let Some(open) = &self.open {
-            open.committer.close();
+            // Readers first: the last connection to go tidies the files up, and only the writer can.
             open.readers.close();
+            open.committer.close();
         }
     }
 
@@ -139,6 +144,9 @@ impl Database {
 
     fn parts(&self) -> Result<&Open> {
         self.health.check()?;
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::closing());
+        }
         self.open.as_ref().ok_or_else(|| Error::internal(format!("{} is not open", self.health.file())))
     }
 
@@ -159,6 +167,12 @@ impl Database {
     /// The number of a KV store; `None` when there is none, which reads like an empty one.
     fn store(&self, store: &ResourceName) -> Result<Option<i64>> {
         Ok(read_lock(&self.parts()?.stores).get(store).copied())
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -203,6 +217,8 @@ impl Open {
         let lease_end = Arc::new(AtomicI64::new(first_expiry(&conn)?));
         drop(conn);
         let stores = values.ids();
+        #[cfg(test)]
+        let for_tests = shared.clone();
         let writer = Writer {
             conn: shared,
             ids: ids.clone(),
@@ -220,7 +236,15 @@ impl Open {
         let committer = Committer::start("fm-database", writer)
             .map_err(|e| OpenError::Refused(Error::io("thread of the database", &e)))?;
         options.clock.on_advance(committer.waker());
-        Ok(Self { committer, readers, stores, ids, lease_end })
+        Ok(Self {
+            committer,
+            readers,
+            stores,
+            ids,
+            lease_end,
+            #[cfg(test)]
+            writer: for_tests,
+        })
     }
 }
 

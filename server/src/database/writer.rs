@@ -187,12 +187,12 @@ impl Sink for Writer {
 
     fn close(&mut self) {
         self.refuse_all(&mut Vec::new(), &Error::closing());
-        if let (Some(wal), FsyncPolicy::Always | FsyncPolicy::Interval(_)) =
-            (&self.sync.wal, self.sync.policy)
-        {
-            // Leases and the last of `interval`; the connections checkpoint when they close.
-            if let Err(e) = File::open(wal).and_then(|file| file.sync_data()) {
-                tracing::warn!(file = self.health.file(), error = %e, "the last sync failed");
+        // Closing the file copies the WAL into it. The connection's place is taken by an empty one.
+        self.checkpoints = None;
+        if self.sync.wal.is_some() && !self.health.is_damaged() {
+            match Connection::open_in_memory() {
+                Ok(empty) => *lock(&self.conn) = empty,
+                Err(e) => tracing::warn!(file = self.health.file(), error = %e, "the file stays open"),
             }
         }
     }

@@ -1,13 +1,27 @@
 //! The database through its own interface, with a clock that the test moves.
 
+mod commits;
+mod damage;
+mod kv;
+mod long_poll;
+mod model;
 mod queue;
+mod recovery;
 
-use std::{collections::BTreeMap, path::Path, pin::pin, sync::Arc, task::Context, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    task::Context,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use flowmesh_proto::v1::Job;
+use tokio::sync::oneshot;
 
-use super::{Database, DatabaseOptions};
+use super::{Database, DatabaseOptions, lock, operation::Operation};
 use crate::{
     clock::{Clock, TestClock},
     engine::{Enqueued, FsyncPolicy, Lease, NewJob, QueueStore},
