@@ -25,29 +25,7 @@ pub(crate) use driver::{Driver, Pinned};
 
 use crate::client::{Error, Result, Status, Timeout};
 
-/// The slots of the process, newest last. A fork adds one: the locks of the older ones may have
-/// been held by threads that the child does not have.
-static SLOTS: OnceCell<Slot> = OnceCell::new();
-
-struct Slot {
-    pid: u32,
-    generation: Mutex<Option<Arc<Generation>>>,
-    next: OnceCell<Box<Slot>>,
-}
-
-impl Slot {
-    fn new() -> Self {
-        Self { pid: process::id(), generation: Mutex::new(None), next: OnceCell::new() }
-    }
-
-    fn newest() -> &'static Self {
-        let mut slot = SLOTS.get_or_init(Self::new);
-        while let Some(next) = slot.next.get() {
-            slot = next;
-        }
-        slot
-    }
-}
+static PRESENT: PerProcess<Mutex<Option<Arc<Generation>>>> = PerProcess::new();
 
 /// What lives from the first use of the library to [`shutdown`].
 pub(crate) struct Generation {
@@ -67,12 +45,8 @@ pub(crate) trait Member: Send + Sync {
 impl Generation {
     /// The present one, made when there is none. FORKED in the child of a fork.
     pub fn current() -> Result<Arc<Self>> {
-        let slot = Slot::newest();
-        if slot.pid != process::id() {
-            return Err(forked());
-        }
-        let mut generation = lock(&slot.generation);
-        Ok(generation.get_or_insert_with(|| Arc::new(Self::new())).clone())
+        let mut present = lock(PRESENT.unless_forked().ok_or_else(forked)?);
+        Ok(present.get_or_insert_with(|| Arc::new(Self::new())).clone())
     }
 
     fn new() -> Self {
@@ -128,11 +102,8 @@ impl Generation {
 /// on what was open return CLOSED from now on, and a client opened later starts anew.
 /// DEADLINE_EXCEEDED when calls were still ending when the time was up: they end by themselves.
 pub fn shutdown(timeout: Timeout) -> Result<()> {
-    let slot = Slot::newest();
-    if slot.pid != process::id() {
-        return Err(forked());
-    }
-    let Some(generation) = lock(&slot.generation).take() else { return Ok(()) };
+    let present = PRESENT.unless_forked().ok_or_else(forked)?;
+    let Some(generation) = lock(present).take() else { return Ok(()) };
     let deadline = deadline_after(timeout);
     let members = {
         let mut members = lock(&generation.members);
@@ -159,10 +130,7 @@ pub fn shutdown(timeout: Timeout) -> Result<()> {
 /// In the child of a fork: lets it use the library anew. Clients of the parent stay unusable
 /// here; anywhere else it does nothing.
 pub fn after_fork_child() {
-    let slot = Slot::newest();
-    if slot.pid != process::id() {
-        slot.next.get_or_init(|| Box::new(Slot::new()));
-    }
+    PRESENT.of_this_process();
 }
 
 /// Runs `task` on the library's own thread until it ends, or the library is shut down.
@@ -204,6 +172,49 @@ pub(crate) fn after(time: Option<Duration>) -> Option<Instant> {
 
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A global that each process of a chain of forks has for itself: the locks of the parent's may
+/// have been held, at the fork, by threads that the child does not have.
+pub(crate) struct PerProcess<T>(OnceCell<Box<Slot<T>>>);
+
+struct Slot<T> {
+    pid: u32,
+    value: T,
+    next: PerProcess<T>,
+}
+
+impl<T: Default> PerProcess<T> {
+    pub const fn new() -> Self {
+        Self(OnceCell::new())
+    }
+
+    /// This process's own.
+    pub fn of_this_process(&self) -> &T {
+        let mut slots = self;
+        loop {
+            let slot = slots.0.get_or_init(Slot::new);
+            if slot.pid == process::id() {
+                return &slot.value;
+            }
+            slots = &slot.next;
+        }
+    }
+
+    /// This process's own; `None` when only a process that it was forked from has one.
+    fn unless_forked(&self) -> Option<&T> {
+        let mut slot = self.0.get_or_init(Slot::new);
+        while let Some(next) = slot.next.0.get() {
+            slot = next;
+        }
+        (slot.pid == process::id()).then_some(&slot.value)
+    }
+}
+
+impl<T: Default> Slot<T> {
+    fn new() -> Box<Self> {
+        Box::new(Self { pid: process::id(), value: T::default(), next: PerProcess::new() })
+    }
 }
 
 /// A value that only the process that made it may drop: in the child of a fork, the threads it

@@ -48,13 +48,23 @@ thread_local! {
 /// Runs `f` (one poll of a blocking caller's future) with leave to commit in this thread.
 /// Never use it on a thread that others wait for, such as a runtime's worker.
 pub fn inline<R>(f: impl FnOnce() -> R) -> R {
+    with_leave(true, f)
+}
+
+/// Runs `f` without that leave: for a poll that submits several operations, which one commit
+/// shall serve.
+pub fn gathered<R>(f: impl FnOnce() -> R) -> R {
+    with_leave(false, f)
+}
+
+fn with_leave<R>(leave: bool, f: impl FnOnce() -> R) -> R {
     struct Reset(bool);
     impl Drop for Reset {
         fn drop(&mut self) {
             INLINE.set(self.0);
         }
     }
-    let _reset = Reset(INLINE.replace(true));
+    let _reset = Reset(INLINE.replace(leave));
     f()
 }
 

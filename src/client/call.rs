@@ -16,7 +16,7 @@ use tonic::{
 use super::{
     client::Client,
     error::{Effect, Error, Failure, Outcome, Result, Status},
-    options::{CallOptions, Timeout},
+    options::CallOptions,
     transport::Transport,
 };
 use crate::runtime::{self, park::Sleep};
@@ -46,12 +46,7 @@ impl<'a> Call<'a> {
     }
 
     fn time(&self, default: Option<Duration>) -> Option<Duration> {
-        let time = match self.options.timeout {
-            Timeout::Default => default,
-            Timeout::Never => None,
-            Timeout::After(time) => Some(time),
-        };
-        time.map(|time| time.saturating_add(self.server_wait))
+        self.options.time(default).map(|time| time.saturating_add(self.server_wait))
     }
 }
 

@@ -283,11 +283,8 @@ impl Inner {
 
     /// The way to the server, made when first needed.
     pub async fn wire(self: &Arc<Self>) -> Result<Wire> {
-        let transport = match lock(&self.transport).get() {
-            Some(transport) => Some(transport.clone()),
-            None => None,
-        };
-        let transport = match transport {
+        let made = lock(&self.transport).get().clone();
+        let transport = match made {
             Some(transport) => transport,
             None => self.make_transport().await?,
         };

@@ -3,9 +3,13 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        mpsc::{self, Receiver, RecvError, Sender, TryRecvError},
+    },
     time::Duration,
 };
 
@@ -14,7 +18,6 @@ use flowmesh_server::{
     clock::{Clock, TestClock},
     services::DEFAULT_MAX_MESSAGE_BYTES,
 };
-use once_cell::sync::Lazy;
 use tonic::body::Body;
 use tower::Service as _;
 
@@ -23,18 +26,35 @@ use super::{
     error::{Error, Result, Status},
     options::{ClientOptions, Fsync},
 };
-use crate::{boundary::signals::SignalsBlocked, runtime::lock};
+use crate::{
+    boundary::signals::SignalsBlocked,
+    runtime::{PerProcess, lock},
+};
 
 /// The reply of an embedded call, to come.
 pub(crate) type Response =
     <flowmesh_server::services::Services as tower::Service<http::Request<Body>>>::Future;
 
 /// Engines by canonical directory.
-static OPEN: Lazy<Mutex<HashMap<PathBuf, Weak<Shared>>>> = Lazy::new(Mutex::default);
+static OPEN: PerProcess<Mutex<HashMap<PathBuf, Entry>>> = PerProcess::new();
+
+struct Entry {
+    engine: Weak<Shared>,
+    /// Ends when the engine has closed and given up its directory.
+    closed: Receiver<Infallible>,
+}
+
+impl Entry {
+    fn is_gone(&self) -> bool {
+        matches!(self.closed.try_recv(), Err(TryRecvError::Disconnected))
+    }
+}
 
 struct Shared {
     engine: Engine,
     services: flowmesh_server::services::Services,
+    /// Dropped after `drop` has closed the engine, which ends its entry's receiver.
+    _open: Sender<Infallible>,
 }
 
 impl Drop for Shared {
@@ -90,23 +110,27 @@ impl Embedded {
 
     /// Opens the engine, or joins the one that this process has open. Blocks for its recovery.
     pub fn open(&self) -> Result<Services> {
-        let Some(dir) = &self.options.data_dir else { return Ok(services(Arc::new(self.engine()?))) };
+        let Some(dir) = &self.options.data_dir else { return Ok(services(Arc::new(self.engine()?.0))) };
         // Held while an engine opens, so that two clients cannot open one directory twice.
-        let mut open = lock(&OPEN);
-        open.retain(|_, engine| engine.strong_count() > 0);
+        let mut open = lock(OPEN.of_this_process());
+        open.retain(|_, entry| !entry.is_gone());
         // A directory that does not exist cannot be open; the engine may then create it.
-        if let Some(engine) = fs::canonicalize(dir).ok().and_then(|path| open.get(&path)?.upgrade()) {
-            return Ok(services(engine));
+        if let Some(entry) = fs::canonicalize(dir).ok().and_then(|path| open.get(&path)) {
+            if let Some(engine) = entry.engine.upgrade() {
+                return Ok(services(engine));
+            }
+            // Its last user is just closing it: the directory is free in a moment.
+            let Err(RecvError) = entry.closed.recv();
         }
-        let engine = Arc::new(self.engine()?);
-        let path = fs::canonicalize(dir).map_err(|e| {
-            Error::local(Status::INTERNAL, format!("data directory {}: {e}", dir.display()))
-        })?;
-        open.insert(path, Arc::downgrade(&engine));
+        let (engine, closed) = self.engine()?;
+        let engine = Arc::new(engine);
+        let path = fs::canonicalize(dir)
+            .map_err(|e| Error::local(Status::INTERNAL, format!("data directory {}: {e}", dir.display())))?;
+        open.insert(path, Entry { engine: Arc::downgrade(&engine), closed });
         Ok(services(engine))
     }
 
-    fn engine(&self) -> Result<Shared> {
+    fn engine(&self) -> Result<(Shared, Receiver<Infallible>)> {
         let _blocked = SignalsBlocked::new();
         let engine = Engine::open(&self.options).map_err(|e| {
             let status = match e.kind() {
@@ -120,9 +144,9 @@ impl Embedded {
             };
             Error::local(status, format!("open the embedded engine: {}", e.message()))
         })?;
-        let services =
-            flowmesh_server::services::Services::new(engine.clone(), DEFAULT_MAX_MESSAGE_BYTES);
-        Ok(Shared { engine, services })
+        let services = flowmesh_server::services::Services::new(engine.clone(), DEFAULT_MAX_MESSAGE_BYTES);
+        let (open, closed) = mpsc::channel();
+        Ok((Shared { engine, services, _open: open }, closed))
     }
 
     /// What the test clock shows.
@@ -158,3 +182,8 @@ pub(crate) fn inline<R>(poll: impl FnOnce() -> R) -> R {
     flowmesh_server::commit::inline(poll)
 }
 
+/// Runs one poll that hands in several operations: they are left to the engine's thread, which
+/// commits together what has gathered.
+pub(crate) fn gathered<R>(poll: impl FnOnce() -> R) -> R {
+    flowmesh_server::commit::gathered(poll)
+}

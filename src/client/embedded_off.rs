@@ -54,3 +54,7 @@ pub(crate) fn no_test_clock() -> Error {
 pub(crate) fn inline<R>(poll: impl FnOnce() -> R) -> R {
     poll()
 }
+
+pub(crate) fn gathered<R>(poll: impl FnOnce() -> R) -> R {
+    poll()
+}

@@ -4,8 +4,6 @@
 
 use std::{error::Error as _, fmt};
 
-use tonic::Code;
-
 /// Result of client calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -101,6 +99,7 @@ pub struct Error {
     server_detail: Option<String>,
     retryable: bool,
     outcome: Outcome,
+    from_server: bool,
 }
 
 impl Error {
@@ -112,12 +111,18 @@ impl Error {
             server_detail: None,
             retryable: false,
             outcome: Outcome::NotApplied,
+            from_server: false,
         }
     }
 
     /// An argument breaks a rule; the message names both.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::local(Status::INVALID_ARGUMENT, message)
+    }
+
+    /// Whether the server answered with this status.
+    pub(crate) fn is_from_server(&self) -> bool {
+        self.from_server
     }
 
     pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
@@ -260,8 +265,9 @@ impl Failure {
         let text = if self.text.is_empty() { "no reason given" } else { &self.text };
         let advice = advice(self.status, self.cause);
         let message = format!("{what}: {text}{}{advice}", if advice.is_empty() { "" } else { "; " });
-        let server_detail = (self.cause == Cause::Server && !self.text.is_empty()).then_some(self.text);
-        Error { status: self.status, message, server_detail, retryable, outcome }
+        let from_server = self.cause == Cause::Server;
+        let server_detail = (from_server && !self.text.is_empty()).then_some(self.text);
+        Error { status: self.status, message, server_detail, retryable, outcome, from_server }
     }
 }
 
@@ -284,15 +290,11 @@ fn transport_cause(source: &(dyn std::error::Error + 'static)) -> Cause {
         if e.is::<super::connect::ConnectError>() {
             return Cause::NotConnected;
         }
-        if let Some(e) = e.downcast_ref::<hyper::Error>() {
-            if e.is_canceled() {
-                return Cause::NotSent;
-            }
+        if e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return Cause::NotSent;
         }
-        if let Some(e) = e.downcast_ref::<h2::Error>() {
-            if e.reason() == Some(h2::Reason::REFUSED_STREAM) {
-                return Cause::NotSent;
-            }
+        if e.downcast_ref::<h2::Error>().is_some_and(|e| e.reason() == Some(h2::Reason::REFUSED_STREAM)) {
+            return Cause::NotSent;
         }
         error = e.source();
     }
@@ -314,10 +316,4 @@ fn chain_text(source: &(dyn std::error::Error + 'static)) -> String {
         error = e.source();
     }
     text
-}
-
-impl From<Code> for Status {
-    fn from(code: Code) -> Self {
-        Self(i32::from(code))
-    }
 }

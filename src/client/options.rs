@@ -106,3 +106,14 @@ pub struct CallOptions {
     /// Ends the call from another thread.
     pub cancel: Option<CancelToken>,
 }
+
+impl CallOptions {
+    /// The time given, where `default` is the client's.
+    pub(crate) fn time(&self, default: Option<Duration>) -> Option<Duration> {
+        match self.timeout {
+            Timeout::Default => default,
+            Timeout::Never => None,
+            Timeout::After(time) => Some(time),
+        }
+    }
+}

@@ -11,11 +11,13 @@ use flowmesh_proto::v1::{
     NackRequest, QueueStats, ReceiveRequest, ReplayDlqJobRequest, ReserveRequest, RetryPolicy,
     SetRetryPolicyRequest, queue_service_client::QueueServiceClient,
 };
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::{
     call::Call,
     client::{Client, Resource},
-    error::{Effect, Error, Result, Status},
+    embedded,
+    error::{Effect, Error, Outcome, Result, Status},
     options::{CallOptions, Timeout},
     rules,
 };
@@ -176,32 +178,27 @@ impl Queue {
             .map(drop)
     }
 
-    /// Acknowledges many jobs, all on their way at once.
+    /// Acknowledges many jobs, all on their way at once; an embedded engine commits them
+    /// together.
     pub async fn ack_all(&self, job_ids: &[String], options: &CallOptions) -> Acked {
-        let mut acks: Vec<_> = job_ids.iter().map(|id| Some(Box::pin(self.ack(id, options)))).collect();
-        let mut results: Vec<Option<Result<()>>> = vec![None; acks.len()];
-        std::future::poll_fn(|cx| {
-            let mut pending = false;
-            for (ack, result) in acks.iter_mut().zip(&mut results) {
-                if let Some(running) = ack {
-                    match running.as_mut().poll(cx) {
-                        std::task::Poll::Ready(outcome) => {
-                            *result = Some(outcome);
-                            *ack = None;
-                        }
-                        std::task::Poll::Pending => pending = true,
-                    }
+        // The time and the token count for all of them; the closed client ends each by itself.
+        let each = CallOptions { timeout: Timeout::Never, cancel: None };
+        let mut running: FuturesUnordered<_> = job_ids.iter().map(|id| self.ack(id, &each)).collect();
+        let mut acked = Acked { count: 0, error: None };
+        let all = async {
+            while let Some(result) =
+                std::future::poll_fn(|cx| embedded::gathered(|| running.poll_next_unpin(cx))).await
+            {
+                match result {
+                    Ok(()) => acked.count += 1,
+                    Err(e) => acked.error = acked.error.take().or(Some(e)),
                 }
             }
-            if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-        })
-        .await;
-        let mut acked = Acked { count: 0, error: None };
-        for result in results.into_iter().flatten() {
-            match result {
-                Ok(()) => acked.count += 1,
-                Err(e) => acked.error = acked.error.or(Some(e)),
-            }
+        };
+        let time = options.time(self.client().inner().options().timeout);
+        if let Err(end) = self.client().until_ended(options, time, all).await {
+            let what = format!("ack jobs of {}", self.0.text);
+            acked.error = Some(self.client().end_error(end, &what).with_outcome(Outcome::Unknown));
         }
         acked
     }
@@ -222,7 +219,9 @@ impl Queue {
             .await;
         match reply {
             Ok(_) => Ok(Nacked::Waiting),
-            Err(e) if e.status() == Status::FAILED_PRECONDITION => Ok(Nacked::DeadLettered),
+            Err(e) if e.is_from_server() && e.status() == Status::FAILED_PRECONDITION => {
+                Ok(Nacked::DeadLettered)
+            }
             Err(e) => Err(e),
         }
     }

@@ -82,7 +82,7 @@ pub struct Subscription {
     position: Option<i64>,
     /// An error that arrived behind messages of the same batch.
     held: Option<Failure>,
-    _pin: Option<Pinned>,
+    _pin: Option<OwnedByProcess<Pinned>>,
 }
 
 enum State {
@@ -99,7 +99,7 @@ impl Subscription {
         rules::position("batch_messages", i64::try_from(options.batch_messages).unwrap_or(i64::MAX), 1)?;
         let inner = stream.client().inner();
         inner.check()?;
-        let pin = inner.pin()?;
+        let pin = inner.pin()?.map(OwnedByProcess::new);
         Ok(Self {
             stream,
             options,
