@@ -136,7 +136,8 @@ async fn enqueue_jobs(engine: Engine, q: usize, generation: u64) {
     engine.queues.set_retry_policy(&queue(q), policy).await.expect("policy");
     for n in 0u64.. {
         let payload = format!("{generation}.{q}.{n}");
-        let job = NewJob { payload: Bytes::from(payload.clone()), headers: BTreeMap::new(), delay_seconds: 0 };
+        let job =
+            NewJob { payload: Bytes::from(payload.clone()), headers: BTreeMap::new(), delay_seconds: 0 };
         let stored = engine.queues.enqueue(&queue(q), job).await.expect("enqueue");
         say(format!("Q {q} {} {} {payload}", stored.job_id, stored.seq));
     }
@@ -319,7 +320,11 @@ impl Told {
             let value = engine.kv.get(&store(), key).await.expect("get");
             let value = value.map(|v| String::from_utf8(v.to_vec()).unwrap());
             let fresh = told.known.is_none() && value.is_none();
-            assert!(fresh || told.allows(&value), "key {key} is {value:?}, acknowledged was {:?}", told.known);
+            assert!(
+                fresh || told.allows(&value),
+                "key {key} is {value:?}, acknowledged was {:?}",
+                told.known
+            );
         }
     }
 
@@ -358,7 +363,11 @@ impl Told {
             // A queue without a limit never gives a job up.
             assert!(!is_dead || q == 1, "job {id} was dead-lettered without a limit");
             if let Some(attempts) = waits {
-                assert!(*attempts > told.deliveries, "job {id}: attempt {attempts} after {}", told.deliveries);
+                assert!(
+                    *attempts > told.deliveries,
+                    "job {id}: attempt {attempts} after {}",
+                    told.deliveries
+                );
             }
         }
     }
@@ -431,7 +440,8 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
             let scratch = base.path().join("copy");
             copy(&dir, &scratch);
             let clock = TestClock::new();
-            let options = EngineOptions { clock: Clock::Test(clock.clone()), ..EngineOptions::directory(&scratch) };
+            let options =
+                EngineOptions { clock: Clock::Test(clock.clone()), ..EngineOptions::directory(&scratch) };
             let engine = Engine::open(&options).expect("the copy opens");
             runtime.block_on(told.check(&engine, &clock));
             engine.close();

@@ -79,7 +79,11 @@ async fn check(engine: &Engine, events: usize, jobs: usize, keys: usize) {
     let stream = name(ResourceKind::Stream);
     let mut next = 0;
     loop {
-        let page = engine.streams.read(&stream, next as i64, 1000, 4 << 20).await.expect("reads work on a full disk");
+        let page = engine
+            .streams
+            .read(&stream, next as i64, 1000, 4 << 20)
+            .await
+            .expect("reads work on a full disk");
         if page.is_empty() {
             break;
         }

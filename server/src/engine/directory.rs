@@ -49,9 +49,10 @@ fn make(path: &Path) -> Result<()> {
     match fs::create_dir(path) {
         Ok(()) => sync_parent(path),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::new(ErrorKind::FailedPrecondition, format!("data directory {} is a file", path.display())))
-        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
+            ErrorKind::FailedPrecondition,
+            format!("data directory {} is a file", path.display()),
+        )),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::not_found(format!(
             "data directory {}: its parent does not exist (only the last component is made)",
             path.display()
@@ -65,7 +66,9 @@ fn sync_parent(path: &Path) -> Result<()> {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| unusable("cannot be made durable", path, &e))
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|e| unusable("cannot be made durable", path, &e))
 }
 
 fn lock(path: &Path) -> Result<File> {
