@@ -8,7 +8,7 @@ mod cancel;
 #[expect(clippy::module_inception, reason = "a file per noun, and the noun of this one is the module's")]
 mod client;
 mod connect;
-#[path = "embedded_off.rs"]
+#[cfg_attr(not(feature = "embedded"), path = "embedded_off.rs")]
 mod embedded;
 mod endpoint;
 mod error;
