@@ -160,7 +160,7 @@ impl<'a> MessageView<'a> {
 pub fn encode_event<'a>(out: &mut BytesMut, payload: &[u8], headers: impl Iterator<Item = Header<'a>>) {
     put_bytes(out, 1, payload);
     for h in headers {
-        let entry = field_len(1, h.key.len()) + field_len(2, h.value.len());
+        let entry = bytes_len(1, h.key.len()) + bytes_len(2, h.value.len());
         encode_key(EVENT_HEADERS, WireType::LengthDelimited, out);
         encode_varint(entry as u64, out);
         put_bytes(out, 1, h.key.as_bytes());
