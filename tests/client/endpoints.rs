@@ -8,19 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use flowmesh::client::{CallOptions, Client, ClientOptions, Outcome, Status, Timeout};
+use flowmesh::client::{CallOptions, Outcome, Status, Timeout};
 
-fn client(endpoint: &str) -> Client {
-    Client::open(ClientOptions { endpoint: Some(endpoint.into()), ..ClientOptions::default() })
-        .expect("opening does no I/O")
-}
+use crate::open;
 
 #[test]
 fn a_closed_port_is_unavailable_and_nothing_was_applied() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = listener.local_addr().expect("address");
     drop(listener);
-    let client = client(&address.to_string());
+    let client = open(&address.to_string());
     let queue = client.queue("t", "n", "q").expect("names are fine");
     let error = client
         .block_on({
@@ -50,7 +47,7 @@ fn an_http1_server_is_no_flowmesh_server() {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         }
     });
-    let client = client(&address.to_string());
+    let client = open(&address.to_string());
     let error = client
         .block_on({
             let client = client.clone();
@@ -64,7 +61,7 @@ fn an_http1_server_is_no_flowmesh_server() {
 #[test]
 fn a_silent_server_takes_the_time_given_and_no_more() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    let client = client(&listener.local_addr().expect("address").to_string());
+    let client = open(&listener.local_addr().expect("address").to_string());
     let error = client
         .block_on({
             let client = client.clone();

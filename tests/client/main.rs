@@ -1,3 +1,13 @@
 //! The client through its Rust interface: what the C API is built on.
 
 mod endpoints;
+mod fake;
+mod outcomes;
+mod subscriptions;
+
+use flowmesh::client::{Client, ClientOptions};
+
+fn open(endpoint: &str) -> Client {
+    Client::open(ClientOptions { endpoint: Some(endpoint.into()), ..ClientOptions::default() })
+        .expect("opening does no I/O")
+}

@@ -1,0 +1,180 @@
+//! Following a stream over everything that can go wrong on the way.
+
+use bytes::{Bytes, BytesMut};
+use flowmesh::client::{Progress, Status, SubscribeOptions, Subscription};
+use flowmesh_proto::{
+    v1,
+    wire::{EventView, MessageHead, MessageView, SubscribeResponse, encode_message},
+};
+use prost::Message;
+use std::sync::atomic::{AtomicI64, Ordering};
+use tonic::Code;
+
+use crate::{
+    fake::{Answer, Fake, reply},
+    outcomes::client,
+};
+
+fn message(offset: i64) -> Bytes {
+    let head =
+        MessageHead { id: "m", resource_path: "t/n/stream/s", offset, created_at: 1, schema_version: 0 };
+    let mut wire = BytesMut::new();
+    let event = EventView::parse(&[0x0a, 1, b'x']).expect("an event");
+    encode_message(&mut wire, &head, &event);
+    wire.freeze()
+}
+
+fn response(offset: i64) -> Bytes {
+    SubscribeResponse { message: Some(message(offset)), status: None }.encode_to_vec().into()
+}
+
+fn offset_of(message: &Bytes) -> i64 {
+    MessageView::parse(message).expect("a message").offset
+}
+
+fn subscribe(fake: &Fake, start_offset: i64) -> Subscription {
+    let stream = client(fake).stream("t", "n", "s").expect("names");
+    let options = SubscribeOptions { consumer_group: "g".into(), start_offset, ..Default::default() };
+    stream.subscribe(options).expect("subscribe")
+}
+
+/// Pulls until `count` messages were delivered.
+fn pull(subscription: &mut Subscription, count: usize) -> Vec<i64> {
+    let client = subscription.stream().client().clone();
+    let (mut offsets, mut batch) = (Vec::new(), Vec::new());
+    while offsets.len() < count {
+        match client.wait(subscription.next_batch(&mut batch)) {
+            Ok(Progress::Messages) => {
+                assert!(!batch.is_empty());
+                offsets.extend(batch.iter().map(offset_of));
+            }
+            Ok(Progress::Connected(_) | Progress::Lost(_)) => assert!(batch.is_empty()),
+            Err(e) => panic!("after {offsets:?}: {e}"),
+        }
+    }
+    offsets
+}
+
+fn end(subscription: &mut Subscription) -> flowmesh::client::Error {
+    let client = subscription.stream().client().clone();
+    let mut batch = Vec::new();
+    loop {
+        if let Err(e) = client.wait(subscription.next_batch(&mut batch)) {
+            return e;
+        }
+    }
+}
+
+#[test]
+fn a_lost_connection_is_resumed_after_the_last_message() {
+    // Odd connections deliver three messages and end; even ones are refused.
+    let next = AtomicI64::new(0);
+    let fake = Fake::start(move |method, before| match (method, before % 2) {
+        ("GetOffset", _) => reply(v1::GetOffsetResponse { offset: -1, ..Default::default() }),
+        (_, 0) => Answer::Status(Code::Unavailable, "restarting"),
+        _ => {
+            let first = next.fetch_add(3, Ordering::SeqCst);
+            Answer::MessagesThenStatus((first..first + 3).map(response).collect(), Code::Unavailable)
+        }
+    });
+    let mut subscription = subscribe(&fake, -1);
+    let client = subscription.stream().client().clone();
+    let (mut offsets, mut connected, mut batch) = (Vec::new(), Vec::new(), Vec::new());
+    while offsets.len() < 9 {
+        match client.wait(subscription.next_batch(&mut batch)).expect("it goes on") {
+            Progress::Messages => offsets.extend(batch.iter().map(offset_of)),
+            Progress::Connected(from) => connected.push(from),
+            Progress::Lost(error) => assert_eq!(error.status(), Status::UNAVAILABLE),
+        }
+    }
+    assert_eq!(offsets, Vec::from_iter(0..9));
+    assert_eq!(connected, [0, 3, 6]);
+}
+
+#[test]
+fn the_start_is_made_literal_before_the_first_connection() {
+    let fake = Fake::start(|method, _| match method {
+        "GetLatestOffset" => reply(v1::GetLatestOffsetResponse { offset: 41, ..Default::default() }),
+        _ => Answer::Messages(vec![response(42)]),
+    });
+    let mut subscription = subscribe(&fake, -2);
+    let client = subscription.stream().client().clone();
+    let mut batch = Vec::new();
+    assert_eq!(client.wait(subscription.next_batch(&mut batch)), Ok(Progress::Connected(42)));
+    assert_eq!(pull(&mut subscription, 1), [42]);
+}
+
+#[test]
+fn a_stream_that_does_not_exist_yet_starts_at_0() {
+    let fake = Fake::start(|method, _| match method {
+        "GetOffset" => Answer::Status(Code::NotFound, "no stream"),
+        _ => Answer::Messages(vec![response(0)]),
+    });
+    assert_eq!(pull(&mut subscribe(&fake, -1), 1), [0]);
+}
+
+#[test]
+fn messages_before_an_in_band_error_are_delivered_and_the_error_ends_it() {
+    let status = v1::Status { code: 13, message: "read failed".into(), details: String::new() };
+    let in_band = SubscribeResponse { message: None, status: Some(status) }.encode_to_vec().into();
+    let fake = Fake::start(move |_, _| Answer::Messages(vec![response(5), Bytes::clone(&in_band)]));
+    let mut subscription = subscribe(&fake, 5);
+    assert_eq!(pull(&mut subscription, 1), [5]);
+    let error = end(&mut subscription);
+    assert_eq!(error.status(), Status::INTERNAL, "{error}");
+    assert_eq!(error.server_detail(), Some("read failed"));
+    assert_eq!(end(&mut subscription), error, "an ended subscription stays so");
+}
+
+#[test]
+fn a_refusal_ends_it() {
+    let fake = Fake::start(|_, _| Answer::Status(Code::PermissionDenied, "not yours"));
+    let error = end(&mut subscribe(&fake, 0));
+    assert_eq!(error.status(), Status::PERMISSION_DENIED, "{error}");
+    assert_eq!(fake.calls(), ["Subscribe"]);
+}
+
+#[test]
+fn its_stopper_ends_it_while_it_waits() {
+    let fake = Fake::start(|_, _| Answer::Messages(vec![]));
+    let mut subscription = subscribe(&fake, 0);
+    let stop = subscription.stopper();
+    let waiting = std::thread::spawn(move || end(&mut subscription));
+    crate::outcomes::wait_for_calls(&fake, 1);
+    stop.cancel();
+    assert_eq!(waiting.join().expect("it ends").status(), Status::CANCELLED);
+}
+
+#[test]
+fn closing_the_client_ends_it() {
+    let fake = Fake::start(|_, _| Answer::Messages(vec![]));
+    let mut subscription = subscribe(&fake, 0);
+    let client = subscription.stream().client().clone();
+    let waiting = std::thread::spawn(move || end(&mut subscription));
+    crate::outcomes::wait_for_calls(&fake, 1);
+    client.wait(client.close(flowmesh::client::Timeout::Never)).expect("close");
+    assert_eq!(waiting.join().expect("it ends").status(), Status::CLOSED);
+}
+
+#[test]
+fn a_batch_keeps_its_limits() {
+    let fake = Fake::start(|_, _| Answer::Messages((0..10).map(response).collect()));
+    let stream = client(&fake).stream("t", "n", "s").expect("names");
+    let options = SubscribeOptions {
+        consumer_group: "g".into(),
+        start_offset: 0,
+        batch_messages: 3,
+        ..SubscribeOptions::default()
+    };
+    let mut subscription = stream.subscribe(options).expect("subscribe");
+    let (mut offsets, mut batch) = (Vec::new(), Vec::new());
+    while offsets.len() < 10 {
+        if stream.client().wait(subscription.next_batch(&mut batch)).expect("it goes on")
+            == Progress::Messages
+        {
+            assert!((1..=3).contains(&batch.len()));
+            offsets.extend(batch.iter().map(offset_of));
+        }
+    }
+    assert_eq!(offsets, Vec::from_iter(0..10));
+}
