@@ -174,7 +174,9 @@ impl Keeper {
             if work.closed {
                 return;
             }
-            if std::mem::take(&mut work.prepare) {
+            // It may have been asked for again while one was in the making, and the file of a spare
+            // that waits for the writer must not be touched.
+            if std::mem::take(&mut work.prepare) && work.spare.is_none() {
                 work.busy = true;
                 let size = work.size;
                 drop(work);
@@ -362,5 +364,31 @@ impl Output<'_> {
             self.file.sync_data()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Memory;
+
+    #[test]
+    fn a_spare_that_waits_is_not_made_again() {
+        let home = Home { disk: Arc::new(Memory::new()), dir: "log".into() };
+        home.disk.create_dir(&home.dir).unwrap();
+        let keeper = Arc::new(Keeper::new(home, Arc::default(), (1 << 16, 1 << 16), None));
+        let thread = std::thread::spawn({
+            let keeper = keeper.clone();
+            move || keeper.run()
+        });
+        let spare = || {
+            keeper.work().prepare = true;
+            keeper.bell.notify_all();
+            keeper.settle();
+            keeper.work().spare.clone().unwrap().0
+        };
+        assert!(Arc::ptr_eq(&spare(), &spare()), "the same file is still the spare");
+        keeper.close();
+        thread.join().unwrap();
     }
 }
