@@ -11,12 +11,9 @@
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// What a committer feeds.
@@ -78,14 +75,25 @@ struct Shared<S: Sink> {
     sink: Mutex<S>,
     inbox: Mutex<Inbox<S::Op>>,
     bell: Condvar,
-    /// The thread sleeps, or is about to: whoever hands something in must ring.
-    sleeping: AtomicBool,
 }
 
+/// What is to be done. Whoever lets go of the sink looks here afterwards and calls the thread if
+/// there is something; so nobody who finds the sink taken needs to do anything.
 struct Inbox<Op> {
     ops: Vec<Op>,
+    /// The sink is to run even without an operation.
     rung: bool,
     closed: bool,
+    /// When the sink wants to run again.
+    wake: Option<Instant>,
+    /// The thread waits for work (and not for the sink).
+    idle: bool,
+}
+
+impl<Op> Inbox<Op> {
+    fn has_work(&self) -> bool {
+        !self.ops.is_empty() || self.rung || self.closed || self.wake.is_some_and(|at| at <= Instant::now())
+    }
 }
 
 /// The operation was refused because the committer is closed.
@@ -97,9 +105,8 @@ impl<S: Sink> Committer<S> {
     pub fn start(name: &str, sink: S) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             sink: Mutex::new(sink),
-            inbox: Mutex::new(Inbox { ops: Vec::new(), rung: false, closed: false }),
+            inbox: Mutex::new(Inbox { ops: Vec::new(), rung: false, closed: false, wake: None, idle: false }),
             bell: Condvar::new(),
-            sleeping: AtomicBool::new(false),
         });
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn({
             let shared = shared.clone();
@@ -145,40 +152,45 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(p)) => Some(p.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
 impl<S: Sink> Shared<S> {
     fn submit(&self, op: S::Op) -> Result<(), Closed> {
+        let inline = INLINE.get();
         {
             let mut inbox = lock(&self.inbox);
             if inbox.closed {
                 return Err(Closed);
             }
             inbox.ops.push(op);
-        }
-        if INLINE.get() {
-            let leader = match self.sink.try_lock() {
-                Ok(sink) => Some(sink),
-                Err(std::sync::TryLockError::Poisoned(p)) => Some(p.into_inner()),
-                Err(std::sync::TryLockError::WouldBlock) => None,
-            };
-            if let Some(mut sink) = leader {
-                let before = sink.next_wake();
-                let mut batch = std::mem::take(&mut lock(&self.inbox).ops);
-                // Empty when the thread was quicker; it may even have closed the sink since.
-                if !batch.is_empty() {
-                    run_guarded(&mut *sink, &mut batch);
-                }
-                let after = sink.next_wake();
-                drop(sink);
-                // A nearer timer and what came in meanwhile are the thread's.
-                if after.is_some_and(|a| before.is_none_or(|b| a < b)) {
-                    self.ring();
-                } else if lock(&self.inbox).ops.is_empty() {
-                    return Ok(());
-                }
+            if inbox.idle && !inline {
+                self.bell.notify_one();
             }
         }
-        if self.sleeping.load(Ordering::SeqCst) {
-            self.ring();
+        // If somebody else has the sink, that one sees the operation when it lets go.
+        if inline && let Some(mut sink) = try_lock(&self.sink) {
+            let (mut batch, slept_until) = {
+                let mut inbox = lock(&self.inbox);
+                (std::mem::take(&mut inbox.ops), inbox.wake)
+            };
+            // Empty when the thread was quicker; it may even have closed the sink since.
+            if !batch.is_empty() {
+                run_guarded(&mut *sink, &mut batch);
+            }
+            let wake = sink.next_wake();
+            lock(&self.inbox).wake = wake;
+            drop(sink);
+            // A nearer timer and what came in meanwhile are the thread's.
+            let nearer = wake.is_some_and(|new| slept_until.is_none_or(|old| new < old));
+            if nearer || lock(&self.inbox).has_work() {
+                self.bell.notify_one();
+            }
         }
         Ok(())
     }
@@ -190,36 +202,41 @@ impl<S: Sink> Shared<S> {
 
     fn run(&self) {
         let mut batch = Vec::new();
+        let mut inbox = lock(&self.inbox);
+        inbox.rung = true;
         loop {
-            let wake = {
-                let mut sink = lock(&self.sink);
-                std::mem::swap(&mut batch, &mut lock(&self.inbox).ops);
+            if !inbox.has_work() {
+                inbox.idle = true;
+                inbox = self.wait(inbox);
+                inbox.idle = false;
+            } else if let Some(mut sink) = try_lock(&self.sink) {
+                inbox.rung = false;
+                let last = inbox.closed;
+                std::mem::swap(&mut batch, &mut inbox.ops);
+                drop(inbox);
                 run_guarded(&mut *sink, &mut batch);
-                sink.next_wake()
-            };
-            if self.sleep(wake) {
-                break;
+                if last {
+                    // Nothing was handed in since: the inbox was closed when it was emptied.
+                    sink.close();
+                    return;
+                }
+                let wake = sink.next_wake();
+                lock(&self.inbox).wake = wake;
+                drop(sink);
+                inbox = lock(&self.inbox);
+            } else {
+                // A caller has the sink. It looks into the inbox after it let go, and rings.
+                inbox = self.bell.wait(inbox).unwrap_or_else(PoisonError::into_inner);
             }
         }
-        lock(&self.sink).close();
     }
 
-    /// Sleeps until there is something to do; true when the committer is closed and drained.
-    fn sleep(&self, wake: Option<Instant>) -> bool {
-        // Announce sleep before looking: a caller either sees `sleeping` and rings, or its
-        // operation is seen here.
-        self.sleeping.store(true, Ordering::SeqCst);
-        let mut inbox = lock(&self.inbox);
-        while inbox.ops.is_empty() && !inbox.rung && !inbox.closed {
-            inbox = match wake.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => self.bell.wait(inbox).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => break,
-                Some(rest) => self.bell.wait_timeout(inbox, rest).unwrap_or_else(PoisonError::into_inner).0,
-            };
+    /// Sleeps until the bell rings or the sink's time has come.
+    fn wait<'a>(&self, inbox: MutexGuard<'a, Inbox<S::Op>>) -> MutexGuard<'a, Inbox<S::Op>> {
+        match inbox.wake.map(|at| at.saturating_duration_since(Instant::now())) {
+            None => self.bell.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+            Some(rest) => self.bell.wait_timeout(inbox, rest).unwrap_or_else(PoisonError::into_inner).0,
         }
-        self.sleeping.store(false, Ordering::SeqCst);
-        inbox.rung = false;
-        inbox.closed && inbox.ops.is_empty()
     }
 }
 
@@ -229,5 +246,182 @@ fn run_guarded<S: Sink>(sink: &mut S, batch: &mut Vec<S::Op>) {
     if outcome.is_err() {
         batch.clear();
         sink.recover();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+            mpsc,
+        },
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Counts, remembers the order, and panics when told to.
+    #[derive(Default)]
+    struct Log {
+        seen: Arc<Mutex<Vec<u64>>>,
+        recovered: Arc<AtomicUsize>,
+        closed: Arc<AtomicBool>,
+        threads: Arc<Mutex<Vec<std::thread::ThreadId>>>,
+        wake: Option<Instant>,
+    }
+
+    enum Op {
+        Add(u64, mpsc::Sender<u64>),
+        Panic(mpsc::Sender<u64>),
+        WakeAt(Instant, mpsc::Sender<u64>),
+    }
+
+    impl Sink for Log {
+        type Op = Op;
+
+        fn run(&mut self, batch: &mut Vec<Op>) {
+            assert!(!self.closed.load(Ordering::SeqCst) || batch.is_empty());
+            if batch.is_empty() && self.wake.is_some_and(|at| at <= Instant::now()) {
+                self.wake = None;
+                lock(&self.seen).push(u64::MAX);
+            }
+            for op in batch.drain(..) {
+                match op {
+                    Op::Add(n, reply) => {
+                        lock(&self.threads).push(std::thread::current().id());
+                        lock(&self.seen).push(n);
+                        let _ = reply.send(n);
+                    }
+                    Op::Panic(_reply) => panic!("told to"),
+                    Op::WakeAt(at, _reply) => self.wake = Some(at),
+                }
+            }
+        }
+
+        fn next_wake(&self) -> Option<Instant> {
+            self.wake
+        }
+
+        fn recover(&mut self) {
+            self.recovered.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn close(&mut self) {
+            assert!(!self.closed.swap(true, Ordering::SeqCst));
+        }
+    }
+
+    #[test]
+    fn operations_are_committed_in_the_order_of_submission() {
+        let sink = Log::default();
+        let seen = sink.seen.clone();
+        let committer = Committer::start("test", sink).unwrap();
+        let (reply, answers) = mpsc::channel();
+        for n in 0..10_000 {
+            committer.submit(Op::Add(n, reply.clone())).unwrap();
+        }
+        committer.close();
+        assert!(lock(&seen).iter().copied().eq(0..10_000));
+        assert!(answers.try_iter().eq(0..10_000));
+    }
+
+    #[test]
+    fn a_blocking_caller_commits_in_its_own_thread() {
+        let sink = Log::default();
+        let threads = sink.threads.clone();
+        let committer = Committer::start("test", sink).unwrap();
+        let (reply, answers) = mpsc::channel();
+        // The thread runs the sink once when it starts, and may then be quicker than we are.
+        for n in 0..1000 {
+            inline(|| committer.submit(Op::Add(n, reply.clone()))).unwrap();
+            assert_eq!(answers.recv(), Ok(n));
+        }
+        assert!(lock(&threads).contains(&std::thread::current().id()));
+    }
+
+    #[test]
+    fn a_panic_ends_its_own_batch_only() {
+        let sink = Log::default();
+        let recovered = sink.recovered.clone();
+        let committer = Committer::start("test", sink).unwrap();
+        let (reply, answers) = mpsc::channel();
+        committer.submit(Op::Panic(reply)).unwrap();
+        assert!(answers.recv().is_err());
+        let (reply, answers) = mpsc::channel();
+        assert!(inline(|| committer.submit(Op::Panic(reply))).is_ok());
+        assert!(answers.recv().is_err());
+        let (reply, answers) = mpsc::channel();
+        committer.submit(Op::Add(7, reply)).unwrap();
+        assert_eq!(answers.recv(), Ok(7));
+        assert_eq!(recovered.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn closing_commits_what_is_queued_and_refuses_the_rest() {
+        let sink = Log::default();
+        let (seen, closed) = (sink.seen.clone(), sink.closed.clone());
+        let committer = Arc::new(Committer::start("test", sink).unwrap());
+        let writers: Vec<_> = (0..4)
+            .map(|w| {
+                let committer = committer.clone();
+                std::thread::spawn(move || {
+                    let (reply, answers) = mpsc::channel();
+                    let submit = |n| {
+                        let op = Op::Add(n, reply.clone());
+                        if w % 2 == 0 { committer.submit(op) } else { inline(|| committer.submit(op)) }
+                    };
+                    let accepted = (0..).take_while(|n| submit(*n).is_ok()).count();
+                    drop(reply);
+                    assert_eq!(answers.iter().count(), accepted);
+                    accepted
+                })
+            })
+            .collect();
+        while lock(&seen).len() < 1000 {
+            std::thread::yield_now();
+        }
+        committer.close();
+        let accepted: usize = writers.into_iter().map(|w| w.join().unwrap()).sum();
+        assert_eq!(lock(&seen).len(), accepted);
+        assert!(closed.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        let committer = Arc::new(Committer::start("test", Log::default()).unwrap());
+        let callers: Vec<_> = (0..4)
+            .map(|c| {
+                let committer = committer.clone();
+                std::thread::spawn(move || {
+                    let (reply, answers) = mpsc::channel();
+                    for n in 0..20_000 {
+                        let op = Op::Add(n, reply.clone());
+                        if c < 2 { committer.submit(op) } else { inline(|| committer.submit(op)) }.unwrap();
+                        // Hangs here for ever when nobody was woken.
+                        assert_eq!(answers.recv(), Ok(n));
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_timer_that_an_inline_caller_set_is_kept_by_the_thread() {
+        let sink = Log::default();
+        let seen = sink.seen.clone();
+        let committer = Committer::start("test", sink).unwrap();
+        let (reply, answers) = mpsc::channel();
+        let at = Instant::now() + Duration::from_millis(20);
+        inline(|| committer.submit(Op::WakeAt(at, reply))).unwrap();
+        assert!(answers.recv().is_err());
+        while lock(&seen).is_empty() {
+            std::thread::yield_now();
+        }
+        assert_eq!(*lock(&seen), [u64::MAX]);
+        assert!(Instant::now() >= at);
     }
 }
