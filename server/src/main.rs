@@ -1,2 +1,120 @@
-//! The server binary.
-fn main() {}
+//! The server binary: reads its settings, opens the data directory, serves until told to stop.
+
+mod cli;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use cli::{Cli, LogFormat};
+use flowmesh_server::{Engine, EngineOptions, FsyncPolicy, clock::Clock, net::Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+const FAILED: u8 = 1;
+const BAD_DATA_DIRECTORY: u8 = 3;
+const CANNOT_LISTEN: u8 = 4;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if !cli.insecure
+        && let Some(address) = cli.listen.iter().find(|address| !address.is_local())
+    {
+        let message = format!(
+            "{address} can be reached from other machines and callers are not authenticated: \
+             listen on a loopback address or a unix socket, or allow it with --insecure"
+        );
+        Cli::command().error(ErrorKind::ValueValidation, message).exit();
+    }
+    log_to_stderr(&cli);
+
+    let options = EngineOptions {
+        data_dir: Some(cli.data_dir.clone()),
+        fsync: cli.fsync,
+        create: !cli.no_create,
+        clock: Clock::System,
+    };
+    let engine = match Engine::open(&options) {
+        Ok(engine) => engine,
+        Err(e) => return fail(BAD_DATA_DIRECTORY, &e),
+    };
+    // One worker per processor: a call runs to its end or waits, nothing blocks for long.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return fail(FAILED, &e),
+    };
+    let code = runtime.block_on(run(&cli, engine));
+    // A storage that hangs must not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: &Cli, engine: Engine) -> ExitCode {
+    let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(e), _) | (_, Err(e)) => return fail(FAILED, &e),
+    };
+    let server = match Server::bind(&cli.listen).await {
+        Ok(server) => server,
+        Err(e) => {
+            engine.close();
+            return fail(CANNOT_LISTEN, &e);
+        }
+    };
+    let addresses: Vec<String> = server.addresses().map(ToString::to_string).collect();
+    tracing::info!(
+        data_dir = %cli.data_dir.display(),
+        fsync = %policy(cli.fsync),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening on {}",
+        addresses.join(", ")
+    );
+    if server.serve(engine, cli.max_message_bytes as usize, asked_to_stop(terminate, interrupt)).await {
+        tracing::info!("stopped");
+        ExitCode::SUCCESS
+    } else {
+        tracing::error!("stopped before the storage was closed");
+        ExitCode::from(FAILED)
+    }
+}
+
+/// Waits for the first signal; a second one ends the process whatever it does.
+async fn asked_to_stop(mut terminate: Signal, mut interrupt: Signal) {
+    next(&mut terminate, &mut interrupt).await;
+    tracing::info!("stopping");
+    tokio::spawn(async move {
+        next(&mut terminate, &mut interrupt).await;
+        std::process::exit(FAILED.into());
+    });
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!("{error}");
+    ExitCode::from(code)
+}
+
+fn policy(fsync: FsyncPolicy) -> String {
+    match fsync {
+        FsyncPolicy::Always => "always".into(),
+        FsyncPolicy::Interval(every) => format!("interval:{}", every.as_millis()),
+        FsyncPolicy::None => "none".into(),
+    }
+}
+
+/// Our own lines at the level asked for, those of libraries only when they matter.
+fn log_to_stderr(cli: &Cli) {
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("flowmesh_server", cli.log_level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match cli.log_format {
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+}

@@ -63,9 +63,9 @@ where
 
 /// One call within the deadline that its caller set. The client gives up then anyway; ending the
 /// call here as well frees what it holds.
-async fn call<S>(mut service: S, request: Request<Incoming>) -> Result<Response<Body>, Infallible>
+async fn call<S, B>(mut service: S, request: Request<B>) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
     match timeout(request.headers()) {
         None => service.call(request).await,
@@ -98,6 +98,15 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_call_ends_at_its_deadline() {
+        let waits_for_ever = tower::service_fn(|_| std::future::pending());
+        let request = Request::builder().header("grpc-timeout", "1m").body(()).unwrap();
+        let Ok(reply) = call(waits_for_ever, request).await;
+        let status = Status::from_header_map(reply.headers()).unwrap();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    }
 
     #[test]
     fn grpc_timeouts_have_digits_and_a_unit() {

@@ -424,10 +424,14 @@ impl Active {
 
     /// The frames of a broken segment that readers have seen and that were never synced.
     fn unsynced(&self) -> Result<Vec<u8>> {
-        let frames = self.segment.read(self.synced, self.end)?;
-        for item in frame::walk(&frames, 0, self.segment.salt) {
+        let mut frames = self.segment.read(self.synced, self.end)?;
+        let salt = self.segment.salt;
+        let items: Vec<Item> = frame::walk(&frames, 0, salt).collect();
+        for item in items {
             let (at, what) = match item {
-                Item::Frame(at, header) if header.body(&frames[at..], self.segment.salt).is_some() => {
+                Item::Frame(at, header) if header.body(&frames[at..], salt).is_some() => {
+                    // A position in the old file proves nothing about the new one.
+                    frame::finish(&mut frames[at..], Header { synced: 0, ..header }, salt);
                     continue;
                 }
                 Item::Frame(at, _) => (at, "the checksum of a batch does not match"),

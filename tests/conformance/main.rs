@@ -1,0 +1,21 @@
+//! One test per rule of the wire contract and transport: parts 1 to 5, one file each. A test is
+//! named after its rule.
+
+#[macro_use]
+mod world;
+
+mod calls;
+mod dead_letters;
+mod durability;
+mod every_rpc;
+mod fields;
+mod kv;
+mod limits;
+mod missing;
+mod network;
+mod ops;
+mod queues;
+mod raw;
+mod streams;
+mod subscribe;
+mod wire;
