@@ -1,8 +1,10 @@
 //! The client through its Rust interface: what the C API is built on.
 
+mod embedded;
 mod endpoints;
 mod fake;
 mod outcomes;
+mod servers;
 mod subscriptions;
 
 use flowmesh::client::{Client, ClientOptions};
