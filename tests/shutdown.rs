@@ -1,0 +1,67 @@
+//! Shutting the library down and using it again. One test: it concerns the whole process.
+
+use std::{
+    net::TcpListener,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use flowmesh::{
+    client::{CallOptions, Client, ClientOptions, Progress, Result, Status, SubscribeOptions, Timeout},
+    runtime,
+};
+
+fn open(endpoint: &str) -> Client {
+    Client::open(ClientOptions { endpoint: Some(endpoint.into()), ..ClientOptions::default() }).expect("open")
+}
+
+fn set(client: &Client) -> Result<()> {
+    let kv = client.kv("t", "n", "k")?;
+    client.block_on(async move { kv.set("k", Bytes::from_static(b"v"), 0, &CallOptions::default()).await })
+}
+
+#[test]
+fn shutdown_closes_what_is_open_and_what_comes_later_starts_anew() {
+    // Accepts and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let endpoint = silent.local_addr().expect("address").to_string();
+    let dir = tempfile::tempdir().expect("directory");
+    let stored = format!("embedded:{}", dir.path().join("data").display());
+
+    for _ in 0..2 {
+        let (remote, embedded) = (open(&endpoint), open(&stored));
+        set(&embedded).expect("set");
+        let (sender, ended) = mpsc::channel();
+        for _ in 0..2 {
+            let (client, sender) = (remote.clone(), sender.clone());
+            thread::spawn(move || sender.send(set(&client).expect_err("nobody answers").status()));
+        }
+        let stream = embedded.stream("t", "n", "s").expect("names");
+        let options = SubscribeOptions { consumer_group: "g".into(), ..SubscribeOptions::default() };
+        let mut subscription = stream.subscribe(options).expect("subscribe");
+        let mut batch = Vec::new();
+        let connected = embedded.wait(subscription.next_batch(&mut batch));
+        assert_eq!(connected, Ok(Progress::Connected(0)));
+        let consumer = thread::spawn({
+            let client = embedded.clone();
+            move || client.wait(subscription.next_batch(&mut Vec::new())).expect_err("shut down").status()
+        });
+        // Both calls have connected, so they wait for the answer.
+        let _connection = silent.accept().expect("the client connects");
+
+        let task = runtime::spawn(std::future::pending::<()>()).expect("spawn");
+        let start = Instant::now();
+        runtime::shutdown(Timeout::After(Duration::from_secs(20))).expect("everything ends");
+        assert!(start.elapsed() < Duration::from_secs(20));
+        for _ in 0..2 {
+            assert_eq!(ended.recv_timeout(Duration::from_secs(20)), Ok(Status::CLOSED));
+        }
+        assert_eq!(consumer.join().expect("the consumer ends"), Status::CLOSED);
+        assert!(task.is_finished(), "tasks end with the runtime");
+        assert_eq!(set(&remote).expect_err("shut down").status(), Status::CLOSED);
+        assert_eq!(set(&embedded).expect_err("shut down").status(), Status::CLOSED);
+    }
+    runtime::shutdown(Timeout::Never).expect("nothing is open");
+}
