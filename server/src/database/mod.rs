@@ -42,7 +42,7 @@ use self::{
     queues::{Queues, first_expiry},
     readers::Readers,
     schema::OpenError,
-    values::{StoreIds, Values, flatten},
+    values::{StoreIds, Values},
     writer::{Alarm, SyncState, Writer},
 };
 use crate::{
@@ -104,10 +104,12 @@ impl Database {
         };
         let open = match opened {
             Ok(open) => Some(open),
-            Err(OpenError::Refused(e)) => return Err(e),
-            Err(OpenError::Sqlite(e)) => {
-                let error = health.error(&e);
-                if health.check().is_ok() {
+            Err(e) => {
+                let error = match e {
+                    OpenError::Refused(error) => error,
+                    OpenError::Sqlite(e) => health.error(&e),
+                };
+                if !health.is_damaged() {
                     return Err(error);
                 }
                 None
@@ -344,7 +346,7 @@ impl KvStore for Database {
     async fn get(&self, store: &ResourceName, key: &str) -> Result<Option<Bytes>> {
         let Some(id) = self.store(store)? else { return Ok(None) };
         let now = self.clock.now_ns();
-        flatten(self.parts()?.readers.read(|conn| values::get(conn, (id, store), key, now)))
+        self.parts()?.readers.read(|conn| values::get(conn, (id, store), key, now)).flatten()
     }
 
     async fn delete(&self, store: &ResourceName, key: &str) -> Result<()> {
@@ -362,7 +364,7 @@ impl KvStore for Database {
     async fn list_keys(&self, store: &ResourceName, prefix: &str) -> Result<Vec<String>> {
         let Some(id) = self.store(store)? else { return Ok(Vec::new()) };
         let now = self.clock.now_ns();
-        self.parts()?.readers.read(|conn| values::list(conn, id, prefix, now))
+        self.parts()?.readers.read(|conn| values::list(conn, (id, store), prefix, now)).flatten()
     }
 }
 

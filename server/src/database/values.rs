@@ -15,11 +15,7 @@ use super::{
     queues::{Step, Tx},
     read_lock, write_lock,
 };
-use crate::{
-    clock::SECOND_NS,
-    error::{Error, Result},
-    resource::ResourceName,
-};
+use crate::{clock::SECOND_NS, error::Error, resource::ResourceName};
 
 /// Expired keys removed in one transaction.
 const SWEEP_STEP: i64 = 1_000;
@@ -175,22 +171,30 @@ fn checked<'a>(store: i64, key: &str, row: &'a rusqlite::Row<'_>) -> Option<(&'a
     (i64::from(entry_crc(store, key, value, expires_at)) == crc).then_some((value, expires_at))
 }
 
-/// The keys of a store that start with `prefix`, in byte order.
-pub(super) fn list(conn: &Connection, store: i64, prefix: &str, now: i64) -> rusqlite::Result<Vec<String>> {
+/// The keys of a store that start with `prefix`, in byte order. The inner error is a damaged row.
+pub(super) fn list(
+    conn: &Connection,
+    store: (i64, &ResourceName),
+    prefix: &str,
+    now: i64,
+) -> Step<Vec<String>> {
+    let (id, name) = store;
     let mut stmt = conn
         .prepare_cached("SELECT key, expires_at FROM entries WHERE store = ?1 AND key >= ?2 ORDER BY key")?;
-    let mut rows = stmt.query(params![store, prefix])?;
+    let mut rows = stmt.query(params![id, prefix])?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
-        let key = row.get_ref(0)?.as_str()?;
+        let (Ok(key), Ok(expires_at)) = (row.get_ref(0)?.as_str(), row.get_ref(1)?.as_i64_or_null()) else {
+            return Ok(Err(Error::internal(format!("a key of KV store {name} is damaged"))));
+        };
         if !key.starts_with(prefix) {
             break;
         }
-        if row.get::<_, Option<i64>>(1)?.is_none_or(|at| at > now) {
+        if expires_at.is_none_or(|at| at > now) {
             keys.push(key.to_owned());
         }
     }
-    Ok(keys)
+    Ok(Ok(keys))
 }
 
 /// Records the last offset that `group` has processed; -1 forgets.
@@ -216,9 +220,4 @@ pub(super) fn committed(conn: &Connection, stream: &ResourceName, group: &str) -
         .query_row([stream.as_str(), group], |r| r.get(0))
         .optional()?;
     Ok(offset.unwrap_or(-1))
-}
-
-/// Unwraps a step whose inner error only a caller outside a transaction can get.
-pub(super) fn flatten<T>(result: Result<Result<T>>) -> Result<T> {
-    result.and_then(|inner| inner)
 }

@@ -88,6 +88,31 @@ fn a_damaged_value_fails_its_own_calls_only() {
 }
 
 #[test]
+fn a_damaged_key_fails_the_list_of_its_store_only() {
+    let setup = Setup::new();
+    let db = setup.open();
+    for name in ["s", "t"] {
+        block_on(db.set(&store(name), "a", Bytes::from_static(b"value"), 0)).unwrap();
+    }
+    drop(db);
+    tamper(&setup.path, "UPDATE entries SET key = CAST(x'ff' AS TEXT) WHERE store = 1");
+    let db = setup.open();
+    assert_eq!(kind(block_on(db.list_keys(&store("s"), ""))), ErrorKind::Internal);
+    assert_eq!(block_on(db.list_keys(&store("t"), "")).unwrap(), ["a"]);
+    assert!(db.is_ready());
+}
+
+#[test]
+fn a_damaged_key_of_the_job_ids_fails_calls_but_not_the_start() {
+    let setup = Setup::new();
+    drop(setup.open());
+    tamper(&setup.path, "UPDATE meta SET value = zeroblob(20)");
+    let db = setup.open();
+    assert!(!db.is_ready());
+    assert_eq!(kind(block_on(db.enqueue(&queue("jobs"), new_job("a", 0)))), ErrorKind::Internal);
+}
+
+#[test]
 fn a_damaged_file_opens_and_its_calls_fail_naming_it() {
     for damage in ["not a database", "a broken root page"] {
         let setup = Setup::new();
