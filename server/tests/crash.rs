@@ -427,8 +427,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     let (mut events, mut jobs) = (0, 0);
     for directory in 0..rounds.div_ceil(GENERATIONS) {
         let dir = base.path().join(format!("d{directory}"));
-        let mut told = Told::default();
-        told.latest = [-1; STREAMS];
+        let mut told = Told { latest: [-1; STREAMS], ..Told::default() };
         for generation in 0..GENERATIONS.min(rounds - directory * GENERATIONS) {
             let life = Duration::from_millis(60 + random.below(500));
             for line in run_child(&dir, generation as u64, life) {
