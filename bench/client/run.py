@@ -184,10 +184,7 @@ class Bench:
         def cell(program, address):
             return lambda: measure(program, address, "subscribe", self.settings.messages)
 
-        return [
-            (("subscribe", who, where), cell(program, address))
-            for who, where, program, address in cells
-        ]
+        return [(("subscribe", who, where), cell(program, address)) for who, where, program, address in cells]
 
     def write_cells(self, server):
         def cell(program, batch):
@@ -246,9 +243,7 @@ class Bench:
 
     def show_subscribe(self):
         title = f"Subscription, {self.settings.messages:,} stored messages of 256 B"
-        columns = (
-            "messages/s | client CPU us each | messages/s to grpc++ (goal) | CPU to grpc++ (goal)"
-        )
+        columns = "messages/s | client CPU us each | messages/s to grpc++ (goal) | CPU to grpc++ (goal)"
         head(columns, title)
         theirs = ("subscribe", "grpc++", "tcp")
         for who, where in (("flowmesh", "tcp"), ("grpc++", "tcp"), ("flowmesh", "embedded")):

@@ -136,9 +136,7 @@ def redis(d, port, relaxed):
 def postgres(d, port, relaxed):
     data, bin_dir = (
         d / "pg",
-        Path(
-            subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True).stdout.strip()
-        ),
+        Path(subprocess.run(["pg_config", "--bindir"], capture_output=True, text=True).stdout.strip()),
     )
     as_pg = dict(user="postgres", group="postgres", extra_groups=[])
     if not data.exists():
@@ -198,8 +196,7 @@ def kafka(d, port, relaxed):
         f"advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n"
         f"log.dirs={d}/kafka\noffsets.topic.replication.factor=1\n"
         f"transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n"
-        "group.initial.rebalance.delay.ms=0\n"
-        + ("" if relaxed else "log.flush.interval.messages=1\n")
+        "group.initial.rebalance.delay.ms=0\n" + ("" if relaxed else "log.flush.interval.messages=1\n")
     )
     if fresh:
         subprocess.run(
@@ -288,9 +285,7 @@ PEERS = {
 
 OURS = ("flowmesh_embedded", "flowmesh")
 # Goals over TCP: at least this share of the best peer. Embedded is to be ahead in every row.
-GOALS = {w: 1.0 for w in ("S2", "S3", "S4", "S5", "Q2x16", "Q4")} | {
-    w: 0.4 for w in ("K2", "K2x16")
-}
+GOALS = {w: 1.0 for w in ("S2", "S3", "S4", "S5", "Q2x16", "Q4")} | {w: 0.4 for w in ("K2", "K2x16")}
 
 WARM = {"kafka": ["S2", "S1", "S5"]}  # a JVM needs some 10 s of work before it is compiled
 
@@ -462,9 +457,7 @@ def show(rows):
         med.setdefault((r["work"], r["peer"]), []).append(r)
     for (work, peer), rs in med.items():
         med[work, peer] = m = {
-            k: statistics.median(r[k] for r in rs)
-            for k in keys
-            if all(r.get(k) is not None for r in rs)
+            k: statistics.median(r[k] for r in rs) for k in keys if all(r.get(k) is not None for r in rs)
         }
         m["rate_min"], m["rate_max"] = min(r["rate"] for r in rs), max(r["rate"] for r in rs)
         print(json.dumps({"median": work, "peer": peer, "rounds": len(rs), **m}))
@@ -487,9 +480,7 @@ def show(rows):
         return lat if w in ("S5", "Q4") else f"{m['rate']:,.0f}" + (f" ({lat})" if lat else "")
 
     table("operations/s (p50 / p99 us); S5 and Q4: p50 / p99 us only", headline)
-    table(
-        "rate, min-max over the rounds", lambda _, m: f"{m['rate_min']:,.0f}-{m['rate_max']:,.0f}"
-    )
+    table("rate, min-max over the rounds", lambda _, m: f"{m['rate_min']:,.0f}-{m['rate_max']:,.0f}")
     table(
         "server + client CPU seconds per 1M operations",
         lambda _, m: f"{m['server_cpu_s_per_M']:.1f} + {m['client_cpu_s_per_M']:.1f}",
@@ -524,9 +515,7 @@ def versus(med):
 
 
 def main():
-    ap = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--install", action="store_true")
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--peers", default=",".join(PEERS))
@@ -542,9 +531,7 @@ def main():
     if a.table:
         return show([json.loads(x) for x in Path(a.table).read_text().splitlines()])
     subprocess.run(["make", "-s", "-C", HERE, f"LIB={LIB}"], check=True)
-    fs = subprocess.run(
-        ["stat", "-f", "-c", "%T", a.dir], capture_output=True, text=True
-    ).stdout.strip()
+    fs = subprocess.run(["stat", "-f", "-c", "%T", a.dir], capture_output=True, text=True).stdout.strip()
     if fs == "tmpfs":
         sys.exit("the data directory is a tmpfs; give --dir")
     print(f"# {versions()}, {fs}", flush=True)
