@@ -3,7 +3,7 @@
 //! A frame is a header and a body, padded to 8 bytes. All integers are little endian.
 //!
 //! ```text
-//!  0  kind         u32   EVENTS or CREATED; both are also the magic by which a scan finds frames
+//!  0  kind         u32   PART, EVENTS or CREATED; each is also a magic by which a scan finds frames
 //!  4  header crc   u32   crc32c of kind and bytes 8..40
 //!  8  body length  u32   without the padding
 //! 12  body crc     u32
@@ -14,23 +14,29 @@
 //!                        frame was written
 //! ```
 //!
-//! The body of EVENTS is one batch: per message its length (u32) and its wire form. The body of
-//! CREATED is the name of a new stream. Both checksums start from the segment's random salt, so
-//! that no payload can pass for a frame.
+//! The body of EVENTS and PART holds messages: per message its length (u32) and its wire form. A
+//! batch is one EVENTS, with PARTs before it when it is long, so that who reads a few messages
+//! need not read, and check, all of it; it counts only as a whole. The body of CREATED is the
+//! name of a new stream. Both checksums start from the segment's random salt, so that no payload
+//! can pass for a frame.
 
 use bytes::Bytes;
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 40;
-/// A batch of messages.
+/// The end of a batch of messages, mostly all of it.
 pub const EVENTS: u32 = 0xE7A1_5EF0;
+/// Messages of a batch that goes on in the next frame.
+pub const PART: u32 = 0x9A27_1AF0;
+/// A frame is ended when its body has this many bytes.
+pub const PART_BYTES: usize = 16 << 10;
 /// The birth of a stream.
 pub const CREATED: u32 = 0xC7EA_7ED0;
 
 /// A decoded header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// [`EVENTS`] or [`CREATED`].
+    /// [`EVENTS`], [`PART`] or [`CREATED`].
     pub kind: u32,
     /// Length of the body without padding.
     pub body_len: u32,
@@ -53,7 +59,7 @@ impl Header {
         let u32_at = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         let kind = u32_at(0);
-        if (kind != EVENTS && kind != CREATED) || u32_at(4) != header_crc(b, salt) {
+        if !is_kind(kind) || u32_at(4) != header_crc(b, salt) {
             return None;
         }
         Some(Self {
@@ -79,6 +85,11 @@ impl Header {
         out[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 
+    /// Whether the body holds messages.
+    pub fn has_messages(&self) -> bool {
+        self.kind != CREATED
+    }
+
     /// Bytes of the whole frame.
     pub fn frame_len(&self) -> usize {
         padded(HEADER_LEN + self.body_len as usize)
@@ -94,6 +105,10 @@ impl Header {
         let body = frame.get(HEADER_LEN..HEADER_LEN + self.body_len as usize)?;
         (crc32c::crc32c_append(salt, body) == self.body_crc).then_some(body)
     }
+}
+
+fn is_kind(kind: u32) -> bool {
+    kind == EVENTS || kind == PART || kind == CREATED
 }
 
 fn header_crc(b: &[u8; HEADER_LEN], salt: u32) -> u32 {
@@ -133,7 +148,7 @@ pub fn find(bytes: &[u8], from: usize, salt: u32) -> Option<(usize, Header)> {
     let from = padded(from);
     bytes.get(from..)?.chunks_exact(8).enumerate().find_map(|(i, word)| {
         let kind = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-        if kind != EVENTS && kind != CREATED {
+        if !is_kind(kind) {
             return None;
         }
         let at = from + i * 8;

@@ -293,7 +293,7 @@ impl Keeper {
             };
             let name = known.name.as_str().to_owned();
             let mut part = Part { stream, name, first: 0, count: 0, start: 0, end: 0, marks: Vec::new() };
-            for (at, header) in frames.iter().filter(|(_, header)| header.kind == frame::EVENTS) {
+            for (at, header) in frames.iter().filter(|(_, header)| header.has_messages()) {
                 let at = position(*at);
                 if part.count == 0 {
                     (part.first, part.start) = (header.first, at);
@@ -336,7 +336,7 @@ fn by_stream(bytes: &[u8], segment: &Segment) -> std::result::Result<Streams, Un
 fn spread_out(streams: &Streams) -> bool {
     let (mut used, mut read) = (0, 0);
     for frames in streams.values() {
-        let mut events = frames.iter().filter(|(_, header)| header.kind == frame::EVENTS);
+        let mut events = frames.iter().filter(|(_, header)| header.has_messages());
         used += events.clone().map(|(_, header)| header.frame_len()).sum::<usize>();
         if let Some(first) = events.next() {
             let (last, header) = events.next_back().unwrap_or(first);

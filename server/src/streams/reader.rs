@@ -84,7 +84,7 @@ impl Page {
                     continue;
                 }
             };
-            if header.kind != frame::EVENTS || header.stream != stream || header.next() <= self.offset {
+            if !header.has_messages() || header.stream != stream || header.next() <= self.offset {
                 continue;
             }
             if header.first > self.offset {

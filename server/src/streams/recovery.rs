@@ -226,14 +226,30 @@ impl Found {
             Some(end) => end,
             None => items.iter().map(|item| item.synced()).max().unwrap_or(0),
         };
+        // Where the batch begins of which only parts have been met.
+        let mut unfinished = None;
         let mut stop = limit;
         for item in &items {
             let position = DATA_START + item.at() as u64;
-            let sound = sound(item);
-            if !sound && position >= synced {
+            if !sound(item) && position >= synced {
                 stop = position;
                 break;
             }
+            unfinished = match item {
+                Item::Frame(_, header) if header.kind == frame::PART => unfinished.or(Some(position)),
+                _ => None,
+            };
+        }
+        if end.is_none() {
+            // Nothing of it counts, and nothing behind it was synced.
+            stop = unfinished.unwrap_or(stop);
+        }
+        for item in &items {
+            let position = DATA_START + item.at() as u64;
+            if position >= stop {
+                break;
+            }
+            let sound = sound(item);
             match item {
                 Item::Frame(at, header) => {
                     let place = Place { segment, position, sorted };

@@ -178,15 +178,20 @@ impl Writer {
                 stream.name
             )));
         }
-        let first = stream.staged();
-        let start = frame::begin(&mut self.staging.buf);
-        let buf = &mut self.staging.buf;
-        let mut offset = first;
+        let (first, whole) = (stream.staged(), self.staging.mark());
+        let mut start = frame::begin(&mut self.staging.buf);
+        let (mut part, mut offset) = (first, first);
         for event in events {
+            if self.staging.buf.len() - start >= frame::PART_BYTES {
+                self.staging.frame(start, frame::PART, stream, part, (offset - part) as u32);
+                start = frame::begin(&mut self.staging.buf);
+                part = offset;
+            }
             let Ok(view) = EventView::parse(event) else {
-                buf.truncate(start);
+                self.staging.reset(whole);
                 return Err(Error::invalid(format!("events[{}] is not an encoded event", offset - first)));
             };
+            let buf = &mut self.staging.buf;
             let length_at = buf.len();
             buf.extend_from_slice(&[0; 4]);
             let id = self.ids.next_id();
@@ -203,7 +208,7 @@ impl Writer {
             offset += 1;
         }
         stream.stage(offset);
-        self.staging.frame(start, frame::EVENTS, stream, first, events.len() as u32);
+        self.staging.frame(start, frame::EVENTS, stream, part, (offset - part) as u32);
         Ok(first)
     }
 
@@ -286,7 +291,9 @@ impl Writer {
                 header.frame_len(),
                 None,
             );
-            stream.publish(header.next());
+            if header.kind == frame::EVENTS {
+                stream.publish(header.next());
+            }
         }
     }
 
@@ -451,6 +458,16 @@ impl Staging {
         self.frames.push(Staged { start, header, stream: stream.clone() });
     }
 
+    /// Where it stands, to come back to.
+    fn mark(&self) -> (usize, usize) {
+        (self.buf.len(), self.frames.len())
+    }
+
+    fn reset(&mut self, (bytes, frames): (usize, usize)) {
+        self.buf.truncate(bytes);
+        self.frames.truncate(frames);
+    }
+
     fn clear(&mut self) {
         self.frames.clear();
         self.created.clear();
@@ -473,7 +490,7 @@ impl Op {
                     Target::New(name) => name.as_str().len(),
                 };
                 let events: usize = events.iter().map(|e| e.len() + name + MESSAGE).sum();
-                2 * FRAME + name + events
+                (2 + events / frame::PART_BYTES) * FRAME + name + events
             }
         }
     }

@@ -131,6 +131,36 @@ async fn every_cut_inside_the_last_batches_leaves_whole_batches() {
 }
 
 #[tokio::test]
+async fn a_long_batch_that_is_cut_anywhere_is_gone() {
+    let disk = Arc::new(Memory::new());
+    let log = StreamLog::open(disk.clone(), Path::new("log"), Default::default()).unwrap();
+    let stream = name("s");
+    log.append(&stream, vec![event(b"before")]).await.unwrap();
+    let before = end_of_data(&*file(&disk, 1));
+    let long: Vec<_> = (0..200).map(|i| event(&[i as u8 + 1; 1000])).collect();
+    log.append(&stream, long).await.unwrap();
+    assert_eq!(payloads(&log, &stream).len(), 201);
+    drop(log);
+    let end = end_of_data(&*file(&disk, 1));
+    for cut in (before.next_multiple_of(8)..end).step_by(104) {
+        let disk = Arc::new(disk.copy());
+        if cut % 16 == 0 {
+            file(&disk, 1).set_len(cut).unwrap();
+        } else {
+            file(&disk, 1).write_zeros(cut, 1000.min(end - cut)).unwrap();
+        }
+        let log = StreamLog::open(disk.clone(), Path::new("log"), Default::default()).unwrap();
+        assert_eq!(log.latest(&stream).unwrap(), 0, "cut at {cut}");
+        assert!(log.damage().is_empty());
+        if cut % 1024 < 104 {
+            assert_eq!(log.append(&stream, vec![event(b"next")]).await.unwrap(), 1);
+            drop(log);
+            assert_eq!(payloads(&open(&disk), &stream).len(), 2);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_flip_anywhere_in_an_open_segment_is_cut_or_refused() {
     let disk = Arc::new(Memory::new());
     let log = open(&disk);
