@@ -90,6 +90,8 @@ static void die(const char *what)
 static double server_cpu(void)
 {
     double ticks = 0;
+    if (server_pid <= 0) /* none: nobody's children count */
+        return 0;
     DIR *d = opendir("/proc");
     for (struct dirent *e; d && (e = readdir(d));) {
         int pid = atoi(e->d_name), ppid;
