@@ -81,7 +81,11 @@ impl fmt::Display for Status {
 }
 
 /// What became of the change that a failed call was to make.
+///
+/// Its size leaves [`Error`] without padding: otherwise the optimiser moves padding about together
+/// with the flags beside it, and memcheck takes those for uninitialised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
 pub enum Outcome {
     /// It did not happen and will not.
     NotApplied,

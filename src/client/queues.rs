@@ -116,7 +116,8 @@ impl Queue {
     /// top of the wait. When the connection is lost, a job may stay leased until its lease ends.
     pub async fn reserve(&self, reserve: Reserve, options: &CallOptions) -> Result<Option<Job>> {
         let mut polls = Polls::new(&reserve)?;
-        let visibility_timeout_seconds = rules::visibility_seconds("visibility_ms", reserve.visibility_ms)?;
+        let visibility_timeout_seconds =
+            rules::visibility_seconds("visibility_timeout_ms", reserve.visibility_ms)?;
         while let Some(long_poll_timeout_seconds) = polls.next() {
             let request = ReserveRequest {
                 resource_path: self.0.path(),
@@ -139,7 +140,8 @@ impl Queue {
     /// Leases up to `max_jobs` (1 to 100) jobs; as [`Queue::reserve`] otherwise.
     pub async fn receive(&self, max_jobs: i32, reserve: Reserve, options: &CallOptions) -> Result<Vec<Job>> {
         let mut polls = Polls::new(&reserve)?;
-        let visibility_timeout_seconds = rules::visibility_seconds("visibility_ms", reserve.visibility_ms)?;
+        let visibility_timeout_seconds =
+            rules::visibility_seconds("visibility_timeout_ms", reserve.visibility_ms)?;
         while let Some(long_poll_timeout_seconds) = polls.next() {
             let request = ReceiveRequest {
                 resource_path: self.0.path(),

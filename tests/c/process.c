@@ -43,8 +43,13 @@ static void in_child(int (*test)(void *), void *argument)
     int status = -1;
     fflush(NULL);
     pid_t child = fork();
-    if (child == 0)
-        _exit(test(argument));
+    /* Another program ends the child: valgrind would look for leaks in it, and blame it for what
+     * only the parent's other threads point to. */
+    if (child == 0) {
+        const char *end = test(argument) == 0 ? "true" : "false";
+        execlp(end, end, (char *)NULL);
+        _exit(127);
+    }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);

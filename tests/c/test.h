@@ -16,7 +16,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
 #include <cmocka.h>
+#ifdef __cplusplus
+}
+#endif
+
 #include <flowmesh.h>
 
 enum { PATIENCE_MS = 20000 }; /* for what must happen */

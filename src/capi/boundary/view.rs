@@ -73,7 +73,7 @@ pub fn path<'a>(
     name_space: *const c_char,
     name: *const c_char,
 ) -> Result<[&'a str; 3]> {
-    Ok([text(tenant, "tenant")?, text(name_space, "name_space")?, text(name, "name")?])
+    Ok([text(tenant, "tenant")?, text(name_space, "namespace")?, text(name, "name")?])
 }
 
 fn checked<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
@@ -141,13 +141,14 @@ pub fn events(events: *const flowmesh_event_t, count: usize) -> Result<Vec<Bytes
         // SAFETY: C promises `count` events, `stride` bytes apart; the product was checked.
         let event = unsafe { events.byte_add(index * stride) };
         let name = EventName(index);
-        let event = options::read_required(event, &name)?;
-        if event.size != stride {
+        // Compared before anything else is read: a size that is wrong may lead out of the array.
+        let size = options::size_of_required(event, &name)?;
+        if size != stride {
             return Err(Error::invalid(format!(
-                "{name}.size is {}, but that of events[0] is {stride}; all must be the same",
-                event.size
+                "{name}.size is {size}, but that of events[0] is {stride}; all must be the same"
             )));
         }
+        let event = options::read_required(event, &name)?;
         let payload = bytes(event.payload, "payload").map_err(|e| within(&name.to_string(), &e))?;
         if payload.is_empty() {
             return Err(Error::invalid(format!("{name}.payload must not be empty")));
