@@ -157,6 +157,9 @@ extern "C" {
 // The change happened, although the call failed.
 #define FLOWMESH_OUTCOME_APPLIED 2
 
+// Room that a job id needs: 32 hex digits and the NUL.
+#define FLOWMESH_JOB_ID_SIZE 33
+
 // initial_backoff_ms each time.
 #define FLOWMESH_BACKOFF_FIXED 1
 
@@ -165,9 +168,6 @@ extern "C" {
 
 // initial_backoff_ms times backoff_multiplier to the power of n-1.
 #define FLOWMESH_BACKOFF_EXPONENTIAL 3
-
-// Room that a job id needs: 32 hex digits and the NUL.
-#define FLOWMESH_JOB_ID_SIZE 33
 
 // Success.
 #define FLOWMESH_OK 0

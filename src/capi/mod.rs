@@ -19,6 +19,7 @@ pub mod message;
 pub mod process;
 pub mod queue;
 pub mod reader;
+pub mod retry_policy;
 pub mod status;
 pub mod stream;
 pub mod subscription;

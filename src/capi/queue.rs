@@ -1,4 +1,4 @@
-//! Queues: enqueueing, leasing, retry policies, dead letters.
+//! Queues: enqueueing, leasing, dead letters.
 
 use std::{ffi::c_char, mem::MaybeUninit, sync::Arc};
 
@@ -15,10 +15,11 @@ use super::{
     cancel::flowmesh_cancel_t,
     client::flowmesh_client_t,
     job::{flowmesh_job_batch_t, flowmesh_job_t},
+    retry_policy::flowmesh_retry_policy_t,
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::{Error, NewJob, Queue, Reserve, Result, RetryPolicy, Status};
+use crate::client::{NewJob, Queue, Reserve};
 
 /// A job queue. Thread-safe. It keeps its client alive.
 ///
@@ -109,35 +110,6 @@ pub struct flowmesh_queue_stats_t {
     /// Age of the oldest waiting job, 0 if none. Whole seconds.
     pub oldest_job_age_ms: i64,
 }
-
-/// When a job that failed is tried again. FLOWMESH_RETRY_POLICY_INIT is the default policy: 3
-/// deliveries, 1 s and 2 s apart, then the dead-letter queue.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub struct flowmesh_retry_policy_t {
-    /// sizeof(flowmesh_retry_policy_t).
-    pub size: usize,
-    /// Deliveries before a job is dead-lettered, 0 for no limit.
-    pub max_attempts: i32,
-    /// How the backoff grows, a FLOWMESH_BACKOFF constant.
-    pub backoff_strategy: flowmesh_backoff_t,
-    /// Backoff after the first delivery; above 0.
-    pub initial_backoff_ms: i64,
-    /// Longest backoff; from initial_backoff_ms to a year.
-    pub max_backoff_ms: i64,
-    /// Factor of FLOWMESH_BACKOFF_EXPONENTIAL; above 0 for every strategy.
-    pub backoff_multiplier: f64,
-}
-
-/// How the backoff grows with the number n of deliveries.
-pub type flowmesh_backoff_t = i32;
-
-/// initial_backoff_ms each time.
-pub const FLOWMESH_BACKOFF_FIXED: i32 = 1;
-/// initial_backoff_ms times n.
-pub const FLOWMESH_BACKOFF_LINEAR: i32 = 2;
-/// initial_backoff_ms times backoff_multiplier to the power of n-1.
-pub const FLOWMESH_BACKOFF_EXPONENTIAL: i32 = 3;
 
 /// Room that a job id needs: 32 hex digits and the NUL.
 pub const FLOWMESH_JOB_ID_SIZE: usize = 33;
@@ -341,7 +313,7 @@ pub extern "C" fn flowmesh_queue_set_retry_policy(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let queue = Arc::clone(&queue.required("queue")?.queue);
-        let policy = policy_from_c(&options::read_required(policy, "policy")?)?;
+        let policy = options::read_required(policy, "policy")?.check()?;
         let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
         client.block_on(async move { queue.set_retry_policy(policy, &call).await })
     })
@@ -364,7 +336,7 @@ pub extern "C" fn flowmesh_queue_get_retry_policy(
         let out = options::Out::new(policy, "policy")?;
         let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
         let policy = client.block_on(async move { queue.retry_policy(&call).await })?;
-        out.write(policy_to_c(&policy)?);
+        out.write(flowmesh_retry_policy_t::of(&policy)?);
         Ok(())
     })
 }
@@ -422,58 +394,6 @@ pub extern "C" fn flowmesh_queue_replay_dlq_job(
             seq.write(replayed.seq);
         }
         Ok(())
-    })
-}
-
-const STRATEGIES: [(flowmesh_backoff_t, &str); 3] = [
-    (FLOWMESH_BACKOFF_FIXED, "fixed"),
-    (FLOWMESH_BACKOFF_LINEAR, "linear"),
-    (FLOWMESH_BACKOFF_EXPONENTIAL, "exponential"),
-];
-
-/// Checks the rules of contract 4.3 here, where the fields have their names in C.
-fn policy_from_c(policy: &flowmesh_retry_policy_t) -> Result<RetryPolicy> {
-    const YEAR_MS: i64 = 31_536_000_000;
-
-    let rule = |holds: bool, rule: &str| {
-        if holds { Ok(()) } else { Err(Error::invalid(format!("policy->{rule}"))) }
-    };
-    rule(policy.max_attempts >= 0, "max_attempts must not be negative")?;
-    rule(policy.initial_backoff_ms > 0, "initial_backoff_ms must be above 0")?;
-    rule(
-        (policy.initial_backoff_ms..=YEAR_MS).contains(&policy.max_backoff_ms),
-        "max_backoff_ms must be from initial_backoff_ms to 31536000000 (1 year)",
-    )?;
-    rule(
-        policy.backoff_multiplier > 0.0 && policy.backoff_multiplier.is_finite(),
-        "backoff_multiplier must be a number above 0",
-    )?;
-    let strategy = STRATEGIES.iter().find(|(value, _)| *value == policy.backoff_strategy);
-    rule(strategy.is_some(), "backoff_strategy must be a FLOWMESH_BACKOFF constant")?;
-    let ceil_seconds = |ms: i64| ms / 1000 + i64::from(ms % 1000 > 0);
-    Ok(RetryPolicy {
-        max_attempts: policy.max_attempts,
-        initial_backoff_seconds: ceil_seconds(policy.initial_backoff_ms),
-        max_backoff_seconds: ceil_seconds(policy.max_backoff_ms),
-        backoff_multiplier: policy.backoff_multiplier,
-        backoff_strategy: strategy.map(|(_, name)| (*name).to_owned()).unwrap_or_default(),
-    })
-}
-
-fn policy_to_c(policy: &RetryPolicy) -> Result<flowmesh_retry_policy_t> {
-    let strategy = STRATEGIES.iter().find(|(_, name)| *name == policy.backoff_strategy);
-    let Some((strategy, _)) = strategy else {
-        let message =
-            format!("the server has a backoff strategy {:?}, which nobody knows", policy.backoff_strategy);
-        return Err(Error::local(Status::INTERNAL, message));
-    };
-    Ok(flowmesh_retry_policy_t {
-        size: 0,
-        max_attempts: policy.max_attempts,
-        backoff_strategy: *strategy,
-        initial_backoff_ms: policy.initial_backoff_seconds.saturating_mul(1000),
-        max_backoff_ms: policy.max_backoff_seconds.saturating_mul(1000),
-        backoff_multiplier: policy.backoff_multiplier,
     })
 }
 

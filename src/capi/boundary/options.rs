@@ -13,8 +13,9 @@ use crate::{
         kv::flowmesh_set_options_t,
         queue::{
             flowmesh_enqueue_options_t, flowmesh_nack_options_t, flowmesh_queue_stats_t,
-            flowmesh_reserve_options_t, flowmesh_retry_policy_t,
+            flowmesh_reserve_options_t,
         },
+        retry_policy::flowmesh_retry_policy_t,
         stream::{
             flowmesh_event_t, flowmesh_group_state_t, flowmesh_offset_options_t, flowmesh_read_options_t,
             flowmesh_write_options_t,
