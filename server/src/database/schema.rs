@@ -44,6 +44,9 @@ CREATE TABLE commits (
     PRIMARY KEY (stream, consumer_group)) WITHOUT ROWID;
 ";
 
+/// Older ones can corrupt a database when its WAL is reset while it is read.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
 /// More statements than the code has.
 const STATEMENT_CACHE: usize = 64;
 
@@ -61,8 +64,18 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
+/// The SQLite that was linked must be fit for files that others depend on.
+fn check_sqlite(version: i32) -> Result<(), Error> {
+    if version >= OLDEST_SQLITE {
+        return Ok(());
+    }
+    let text = rusqlite::version();
+    Err(Error::internal(format!("the SQLite of this system is {text}; 3.51.3 or newer is needed")))
+}
+
 /// The connection that writes, on a file of this format (made when it does not exist yet).
 pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenError> {
+    check_sqlite(rusqlite::version_number()).map_err(OpenError::Refused)?;
     let is_new = !path.exists();
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -156,4 +169,15 @@ pub(super) fn job_id_key(conn: &Connection) -> rusqlite::Result<Option<[u8; 16]>
         let (key, crc) = stored.split_first_chunk::<16>()?;
         (crc == crc32c::crc32c(key).to_le_bytes()).then_some(*key)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sqlite_that_corrupts_its_wal_is_refused() {
+        assert!(check_sqlite(rusqlite::version_number()).is_ok());
+        assert!(check_sqlite(3_051_002).is_err());
+    }
 }
