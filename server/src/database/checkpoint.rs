@@ -63,7 +63,7 @@ impl Checkpoints {
         let conn = schema::open_checkpointer(path)?;
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new()
-            .name("fm-checkpoint".to_owned())
+            .name("flowmesh-ckpt".to_owned())
             .spawn({
                 let shared = shared.clone();
                 move || shared.run(&conn, &health)
