@@ -88,6 +88,9 @@ struct Inbox<Op> {
     wake: Option<Instant>,
     /// The thread waits for work (and not for the sink).
     idle: bool,
+    /// When it will wake up by itself. A timer that is no nearer need not wake it: leases come
+    /// and go by the thousand, each with an end that hardly any of them reaches.
+    idle_until: Option<Instant>,
 }
 
 impl<Op> Inbox<Op> {
@@ -105,7 +108,14 @@ impl<S: Sink> Committer<S> {
     pub fn start(name: &str, sink: S) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             sink: Mutex::new(sink),
-            inbox: Mutex::new(Inbox { ops: Vec::new(), rung: false, closed: false, wake: None, idle: false }),
+            inbox: Mutex::new(Inbox {
+                ops: Vec::new(),
+                rung: false,
+                closed: false,
+                wake: None,
+                idle: false,
+                idle_until: None,
+            }),
             bell: Condvar::new(),
         });
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn({
@@ -175,10 +185,7 @@ impl<S: Sink> Shared<S> {
         }
         // If somebody else has the sink, that one sees the operation when it lets go.
         if inline && let Some(mut sink) = try_lock(&self.sink) {
-            let (mut batch, slept_until) = {
-                let mut inbox = lock(&self.inbox);
-                (std::mem::take(&mut inbox.ops), inbox.wake)
-            };
+            let mut batch = std::mem::take(&mut lock(&self.inbox).ops);
             // Empty when the thread was quicker; it may even have closed the sink since.
             if !batch.is_empty() {
                 run_guarded(&mut *sink, &mut batch);
@@ -186,9 +193,10 @@ impl<S: Sink> Shared<S> {
             let wake = sink.next_wake();
             lock(&self.inbox).wake = wake;
             drop(sink);
-            // A nearer timer and what came in meanwhile are the thread's.
-            let nearer = wake.is_some_and(|new| slept_until.is_none_or(|old| new < old));
-            if nearer || lock(&self.inbox).has_work() {
+            // What came in meanwhile is the thread's, and so is a timer that it would miss.
+            let inbox = lock(&self.inbox);
+            let missed = wake.is_some_and(|at| inbox.idle_until.is_none_or(|until| at < until));
+            if inbox.has_work() || (inbox.idle && missed) {
                 self.bell.notify_one();
             }
         }
@@ -207,6 +215,7 @@ impl<S: Sink> Shared<S> {
         loop {
             if !inbox.has_work() {
                 inbox.idle = true;
+                inbox.idle_until = inbox.wake;
                 inbox = self.wait(inbox);
                 inbox.idle = false;
             } else if let Some(mut sink) = try_lock(&self.sink) {
