@@ -94,6 +94,9 @@ pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenErro
         (0, 0) if objects == 0 => {}
         _ => return refuse("the file is an SQLite database of another application".to_owned()),
     }
+    // Counts in a new file only. Most transactions change a few bytes on each of a few pages, and
+    // each page goes into the WAL whole: halving the default saves a tenth of their CPU time.
+    conn.pragma_update(None, "page_size", 2048)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "cache_size", -65_536)?;
