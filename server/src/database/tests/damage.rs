@@ -26,6 +26,9 @@ impl Setup {
     }
 }
 
+/// The page size that the schema sets.
+const PAGE: usize = 2048;
+
 #[test]
 fn a_damaged_job_is_set_aside_and_others_go_on() {
     let setup = Setup::new();
@@ -123,7 +126,7 @@ fn a_damaged_file_opens_and_its_calls_fail_naming_it() {
         if damage == "not a database" {
             bytes[..16].fill(b'x');
         } else {
-            bytes[4096..].fill(0xff);
+            bytes[PAGE..].fill(0xff);
         }
         std::fs::write(&setup.path, bytes).unwrap();
         let db = setup.open();
@@ -152,8 +155,8 @@ fn structural_damage_found_later_fails_calls_from_then_on() {
         .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'jobs'", [], |r| r.get(0))
         .unwrap();
     let mut bytes = std::fs::read(&setup.path).unwrap();
-    let page = (root as usize - 1) * 4096;
-    bytes[page..page + 4096].fill(0xff);
+    let page = (root as usize - 1) * PAGE;
+    bytes[page..page + PAGE].fill(0xff);
     std::fs::write(&setup.path, bytes).unwrap();
     let db = setup.open();
     assert!(db.is_ready());
