@@ -56,12 +56,15 @@ proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 header: ## Regenerate include/flowmesh.h from the Rust sources
 	FLOWMESH_RENEW_HEADER=1 $(CARGO) test -q --test header
 
-C_SOURCES = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
+RUFF       = $(TARGET)/tools/bin/ruff
+PY_SOURCES = $(shell git ls-files '*.py') tests/logship
+C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
 
 .PHONY: format
 format: ## Format Rust, C and Python
 	$(CARGO) fmt --all
 	clang-format -i $(C_SOURCES)
+	$(RUFF) format $(PY_SOURCES)
 
 .PHONY: lint
 lint: ## Formatting and lints, as CI checks them
@@ -69,6 +72,8 @@ lint: ## Formatting and lints, as CI checks them
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --no-default-features --lib -- -D warnings
 	clang-format --dry-run -Werror $(C_SOURCES)
+	$(RUFF) check $(PY_SOURCES)
+	$(RUFF) format --check $(PY_SOURCES)
 
 .PHONY: bench
 bench: setup-bench build ## Engine and client benchmarks against their peers, as tables
