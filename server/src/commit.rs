@@ -78,7 +78,8 @@ struct Shared<S: Sink> {
 }
 
 /// What is to be done. Whoever lets go of the sink looks here afterwards and calls the thread if
-/// there is something; so nobody who finds the sink taken needs to do anything.
+/// there is something, or if it waits for the sink; so nobody who finds the sink taken needs to do
+/// anything.
 struct Inbox<Op> {
     ops: Vec<Op>,
     /// The sink is to run even without an operation.
@@ -88,6 +89,9 @@ struct Inbox<Op> {
     wake: Option<Instant>,
     /// The thread waits for work (and not for the sink).
     idle: bool,
+    /// The thread waits for the sink: whoever lets go of it rings, even when nothing is left to
+    /// do. Another caller may have done it meanwhile, and nobody rings a thread that is not idle.
+    awaits_sink: bool,
     /// When it will wake up by itself. A timer that is no nearer need not wake it: leases come
     /// and go by the thousand, each with an end that hardly any of them reaches.
     idle_until: Option<Instant>,
@@ -114,6 +118,7 @@ impl<S: Sink> Committer<S> {
                 closed: false,
                 wake: None,
                 idle: false,
+                awaits_sink: false,
                 idle_until: None,
             }),
             bell: Condvar::new(),
@@ -196,7 +201,7 @@ impl<S: Sink> Shared<S> {
             // What came in meanwhile is the thread's, and so is a timer that it would miss.
             let inbox = lock(&self.inbox);
             let missed = wake.is_some_and(|at| inbox.idle_until.is_none_or(|until| at < until));
-            if inbox.has_work() || (inbox.idle && missed) {
+            if inbox.has_work() || inbox.awaits_sink || (inbox.idle && missed) {
                 self.bell.notify_one();
             }
         }
@@ -235,7 +240,9 @@ impl<S: Sink> Shared<S> {
                 inbox = lock(&self.inbox);
             } else {
                 // A caller has the sink. It looks into the inbox after it let go, and rings.
+                inbox.awaits_sink = true;
                 inbox = self.bell.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+                inbox.awaits_sink = false;
             }
         }
     }
