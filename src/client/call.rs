@@ -109,14 +109,23 @@ impl Client {
         inner.check()?;
         let mut sent = false;
         let attempts = async {
+            let mut before = Outcome::NotApplied;
             if call.effect != Effect::Once {
                 match self.attempt(&call, message.clone(), &attempt, &mut sent).await? {
-                    Err(failure) if failure.worth_one_more() => {}
+                    Err(failure) if failure.worth_one_more() => {
+                        before = failure.into_error(&call.what(), call.effect).outcome();
+                        // The connection's own task first: the repeat must not go down with it.
+                        tokio::task::yield_now().await;
+                    }
                     result => return result.map_err(|f| f.into_error(&call.what(), call.effect)),
                 }
             }
             let result = self.attempt(&call, message, &attempt, &mut sent).await?;
-            result.map_err(|f| f.into_error(&call.what(), call.effect))
+            result.map_err(|f| {
+                let error = f.into_error(&call.what(), call.effect);
+                // A repeat that never left does not tell what became of the first attempt.
+                if error.outcome() == Outcome::NotApplied { error.with_outcome(before) } else { error }
+            })
         };
         let ended = self.until_ended(call.options, call.time(inner.options().timeout), attempts).await;
         match ended {
