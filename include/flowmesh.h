@@ -519,6 +519,64 @@ typedef struct {
     double backoff_multiplier;
 } flowmesh_retry_policy_t;
 
+// What a client has counted since it was opened, and what it holds now. Each number is right by
+// itself; together they are not one instant. Start from FLOWMESH_CLIENT_STATS_INIT.
+//
+//     flowmesh_client_stats_t stats = FLOWMESH_CLIENT_STATS_INIT;
+//     status = flowmesh_client_get_stats(client, &stats, &error);
+//     if (status == FLOWMESH_OK) {
+//         printf("%" PRIu64 " calls, p99 %" PRIu64 " us\n", stats.calls_started,
+//                stats.latency_p99_ns / 1000);
+//     }
+typedef struct {
+    // sizeof(flowmesh_client_stats_t).
+    size_t size;
+    // Calls begun, those of subscriptions, producers and workers included. A call that the
+    // library refuses for its arguments, or because the client is closed, is none.
+    uint64_t calls_started;
+    // Calls that succeeded.
+    uint64_t calls_succeeded;
+    // Calls that failed, at their deadline too.
+    uint64_t calls_failed;
+    // Calls that the caller cancelled.
+    uint64_t calls_cancelled;
+    // Calls that the library repeated after the connection failed.
+    uint64_t calls_retried;
+    // Calls begun and not ended.
+    uint64_t calls_under_way;
+    // Half of the calls took at most this long. Latencies are those of calls that succeeded,
+    // without calls that may wait for a job; they are up to 1/16 too high, and 0 without calls.
+    uint64_t latency_p50_ns;
+    // 90 of 100 calls took at most this long.
+    uint64_t latency_p90_ns;
+    // 99 of 100.
+    uint64_t latency_p99_ns;
+    // 999 of 1000.
+    uint64_t latency_p999_ns;
+    // The longest, exactly.
+    uint64_t latency_max_ns;
+    // Bytes written to sockets; 0 for embedded endpoints, as all about connections.
+    uint64_t bytes_sent;
+    // Bytes read from sockets.
+    uint64_t bytes_received;
+    // Connections made: the first and every reconnect.
+    uint64_t connections_made;
+    // Connections that ended otherwise than by closing the client.
+    uint64_t connections_lost;
+    // Messages given to subscribers.
+    uint64_t messages_delivered;
+    // Subscriptions that have not ended.
+    uint64_t subscriptions;
+    // Bytes that arrived for subscriptions and wait for the application.
+    uint64_t prefetched_bytes;
+    // Bytes that producers accepted and have not reported yet.
+    uint64_t producer_bytes;
+    // Messages that producers accepted and have not reported yet.
+    uint64_t producer_messages;
+    // Jobs that workers hold: leased, and neither acknowledged nor given back.
+    uint64_t worker_jobs;
+} flowmesh_client_stats_t;
+
 // An event to write. Start from FLOWMESH_EVENT_INIT.
 typedef struct {
     // sizeof(flowmesh_event_t); the same in every event of an array.
@@ -1170,6 +1228,13 @@ flowmesh_status_t flowmesh_stream_reader_next(const flowmesh_stream_reader_t *re
 // Frees a reader. Does not block; any thread.
 void flowmesh_stream_reader_free(flowmesh_stream_reader_t *FLOWMESH_NULLABLE reader);
 
+// Reads the client's statistics, also after it was closed. `stats->size` must be set
+// (FLOWMESH_CLIENT_STATS_INIT). Does no I/O and does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_get_stats(const flowmesh_client_t *client,
+                                            flowmesh_client_stats_t *stats,
+                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // Name of a status without prefix, as in "NOT_FOUND"; "?" for one that this version does not
 // know. The text is static. Does not block; any thread.
 const char *flowmesh_status_name(flowmesh_status_t status);
@@ -1365,6 +1430,8 @@ void flowmesh_subscription_free(flowmesh_subscription_t *FLOWMESH_NULLABLE subsc
 #define FLOWMESH_QUEUE_STATS_INIT {sizeof(flowmesh_queue_stats_t), 0, 0, 0, 0, 0, 0}
 #define FLOWMESH_RETRY_POLICY_INIT                                                              \
     {sizeof(flowmesh_retry_policy_t), 3, FLOWMESH_BACKOFF_EXPONENTIAL, 1000, 60000, 2.0}
+#define FLOWMESH_CLIENT_STATS_INIT                                                              \
+    {sizeof(flowmesh_client_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 #define FLOWMESH_SET_OPTIONS_INIT {sizeof(flowmesh_set_options_t), 0, NULL, 0}
 
 /** The bytes of a NUL-terminated text, without the NUL; NULL gives an empty view. */

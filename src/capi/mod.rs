@@ -20,6 +20,7 @@ pub mod process;
 pub mod queue;
 pub mod reader;
 pub mod retry_policy;
+pub mod statistics;
 pub mod status;
 pub mod stream;
 pub mod subscription;

@@ -107,6 +107,7 @@ impl Client {
         let inner = self.inner();
         let _under_way = inner.enter();
         inner.check()?;
+        let running = self.statistics().call_started(call.server_wait.is_zero());
         let mut sent = false;
         let attempts = async {
             let mut before = Outcome::NotApplied;
@@ -114,6 +115,7 @@ impl Client {
                 match self.attempt(&call, message.clone(), &attempt, &mut sent).await? {
                     Err(failure) if failure.worth_one_more() => {
                         before = failure.into_error(&call.what(), call.effect).outcome();
+                        self.statistics().retried.add(1);
                         // The connection's own task first: the repeat must not go down with it.
                         tokio::task::yield_now().await;
                     }
@@ -128,7 +130,7 @@ impl Client {
             })
         };
         let ended = self.until_ended(call.options, call.time(inner.options().timeout), attempts).await;
-        match ended {
+        let result = match ended {
             Ok(result) => result,
             Err(end) => {
                 let outcome = match call.effect {
@@ -138,7 +140,9 @@ impl Client {
                 };
                 Err(self.end_error(end, &call.what()).with_outcome(outcome))
             }
-        }
+        };
+        running.ended(&result);
+        result
     }
 
     /// One attempt; the outer error is one that no other attempt can mend.

@@ -27,6 +27,7 @@ use super::{
     options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Timeout},
     queues::Queue,
     rules,
+    statistics::{ClientStats, Statistics},
     streams::Stream,
     transport::Transport,
 };
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     closed: Event,
     under_way: AtomicUsize,
     at_rest: Notify,
+    statistics: Arc<Statistics>,
 }
 
 /// Where the transport comes from.
@@ -92,6 +94,7 @@ impl Client {
             closed: Event::default(),
             under_way: AtomicUsize::new(0),
             at_rest: Notify::new(),
+            statistics: Arc::default(),
         });
         let weak: Weak<Inner> = Arc::downgrade(&inner);
         generation.register(weak)?;
@@ -190,6 +193,11 @@ impl Client {
         self.0.closed.is_set()
     }
 
+    /// What the client has counted since it was opened.
+    pub fn stats(&self) -> ClientStats {
+        self.0.statistics.snapshot()
+    }
+
     /// The endpoint.
     pub fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint
@@ -230,6 +238,11 @@ impl Client {
     /// A number that no other client has while this one lives.
     pub(crate) fn identity(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Where what the client does is counted.
+    pub(crate) fn statistics(&self) -> &Arc<Statistics> {
+        &self.0.statistics
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -312,7 +325,12 @@ impl Inner {
         let transport = match &self.source {
             Source::Remote(target) => {
                 let driver = self.generation.driver()?;
-                Transport::remote(target.clone(), self.options.connect_timeout, driver.handle())?
+                Transport::remote(
+                    target.clone(),
+                    self.options.connect_timeout,
+                    driver.handle(),
+                    self.statistics.clone(),
+                )?
             }
             Source::Embedded(engine) => Transport::Embedded(engine.open()?),
         };

@@ -21,6 +21,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::statistics::Statistics;
+
 /// How long a connection may be silent before the kernel asks whether the peer still lives, and
 /// how long it waits between and after its questions.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -45,27 +47,33 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {}
 
 /// Connects within `time`.
-pub(crate) async fn connect(target: Target, time: Duration) -> Result<Socket, ConnectError> {
-    match timeout(time, open(&target)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError(format!("no connection within {} ms", time.as_millis()))),
-    }
+pub(crate) async fn connect(
+    target: Target,
+    time: Duration,
+    statistics: Arc<Statistics>,
+) -> Result<Socket, ConnectError> {
+    let stream = match timeout(time, open(&target)).await {
+        Ok(result) => result?,
+        Err(_) => return Err(ConnectError(format!("no connection within {} ms", time.as_millis()))),
+    };
+    statistics.connections_made.add(1);
+    Ok(Socket { stream, statistics, ended: false })
 }
 
-async fn open(target: &Target) -> Result<Socket, ConnectError> {
+async fn open(target: &Target) -> Result<Stream, ConnectError> {
     match target {
         Target::Tcp { host, port } => {
             let mut refused = Vec::new();
             for address in resolve(host, *port).await? {
                 match tcp(address).await {
-                    Ok(stream) => return Ok(Socket::Tcp(stream)),
+                    Ok(stream) => return Ok(Stream::Tcp(stream)),
                     Err(e) => refused.push(format!("{address}: {e}")),
                 }
             }
             Err(ConnectError(format!("cannot connect to {}", refused.join(", "))))
         }
         Target::Unix(path) => match UnixStream::connect(path.as_path()).await {
-            Ok(stream) => Ok(Socket::Unix(stream)),
+            Ok(stream) => Ok(Stream::Unix(stream)),
             Err(e) => Err(ConnectError(format!("cannot connect to {}: {e}", path.display()))),
         },
     }
@@ -93,25 +101,41 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A connected socket.
+/// A connected socket that counts what goes through it.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub(crate) struct Socket {
+    stream: Stream,
+    statistics: Arc<Statistics>,
+    /// Its end is seen, or the client's own doing.
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        let socket = self.get_mut();
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let result = ready!(match &mut socket.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        });
+        let count = buf.filled().len() - before;
+        socket.statistics.bytes_received.add(count as u64);
+        if result.is_err() || (count == 0 && room > 0) {
+            socket.lost();
         }
+        Poll::Ready(result)
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |socket| socket.send_with_flags(buf, libc::MSG_NOSIGNAL))
+        self.get_mut().poll_send(cx, |socket| socket.send_with_flags(buf, libc::MSG_NOSIGNAL))
     }
 
     fn poll_write_vectored(
@@ -119,7 +143,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, |socket| socket.send_vectored_with_flags(bufs, libc::MSG_NOSIGNAL))
+        self.get_mut().poll_send(cx, |socket| socket.send_vectored_with_flags(bufs, libc::MSG_NOSIGNAL))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -131,15 +155,39 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        let socket = self.get_mut();
+        socket.ended = true;
+        match &mut socket.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
 impl Socket {
     /// Sends as soon as the socket takes bytes.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl Fn(SockRef<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(self.stream.poll_send(cx, send));
+        match &result {
+            Ok(count) => self.statistics.bytes_sent.add(*count as u64),
+            Err(_) => self.lost(),
+        }
+        Poll::Ready(result)
+    }
+
+    /// The peer, or the way to it, ended the connection.
+    fn lost(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.statistics.connections_lost.add(1);
+        }
+    }
+}
+
+impl Stream {
     fn poll_send(
         &self,
         cx: &mut Context<'_>,

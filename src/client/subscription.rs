@@ -100,6 +100,7 @@ impl Subscription {
         let inner = stream.client().inner();
         inner.check()?;
         let pin = inner.pin()?.map(OwnedByProcess::new);
+        stream.client().statistics().subscriptions.add(1);
         Ok(Self {
             stream,
             options,
@@ -154,6 +155,7 @@ impl Subscription {
             },
         };
         if let Err(error) = &progress {
+            client.statistics().subscriptions.sub(1);
             self.state = State::Ended(error.clone());
         }
         progress
@@ -180,6 +182,7 @@ impl Subscription {
                     self.position = Some(offset_after(last, self.stream.canonical_path())?);
                 }
                 self.backoff = None;
+                self.stream.client().statistics().messages_delivered.add(batch.len() as u64);
                 Ok(Progress::Messages)
             }
             Err(failure) => self.lost(failure),
@@ -282,6 +285,14 @@ impl Subscription {
         self.backoff = Some(backoff);
         self.state = State::Waiting(delay.map(|d| Instant::now() + d));
         Progress::Lost(error)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !matches!(self.state, State::Ended(_)) {
+            self.stream.client().statistics().subscriptions.sub(1);
+        }
     }
 }
 

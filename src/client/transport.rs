@@ -3,6 +3,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use super::{
     connect::{self, Target},
     embedded,
     error::{Error, Result, Status},
+    statistics::Statistics,
 };
 
 /// What a subscriber or reader may have under way per call, in bytes.
@@ -39,7 +41,12 @@ pub(crate) enum Transport {
 impl Transport {
     /// A channel that connects when the first call needs it, and again when the connection is
     /// lost. `runtime` will run the connection.
-    pub fn remote(target: Target, connect_timeout: Duration, runtime: &Handle) -> Result<Self> {
+    pub fn remote(
+        target: Target,
+        connect_timeout: Duration,
+        runtime: &Handle,
+        statistics: Arc<Statistics>,
+    ) -> Result<Self> {
         // Only the authority of the requests; where to connect to is the connector's affair.
         let origin = match &target {
             Target::Tcp { host, port } if host.contains(':') => format!("http://[{host}]:{port}"),
@@ -53,8 +60,8 @@ impl Transport {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME);
         let connector = tower::service_fn(move |_: http::Uri| {
-            let target = target.clone();
-            async move { connect::connect(target, connect_timeout).await.map(TokioIo::new) }
+            let (target, statistics) = (target.clone(), statistics.clone());
+            async move { connect::connect(target, connect_timeout, statistics).await.map(TokioIo::new) }
         });
         let _context = runtime.enter();
         Ok(Self::Remote(endpoint.connect_with_connector_lazy(connector)))

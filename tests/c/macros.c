@@ -52,6 +52,7 @@ static void initialisers_are_the_defaults(void **state)
     CHECK_INIT(flowmesh_nack_options_t, FLOWMESH_NACK_OPTIONS_INIT);
     CHECK_INIT(flowmesh_set_options_t, FLOWMESH_SET_OPTIONS_INIT);
     CHECK_INIT(flowmesh_queue_stats_t, FLOWMESH_QUEUE_STATS_INIT);
+    CHECK_INIT(flowmesh_client_stats_t, FLOWMESH_CLIENT_STATS_INIT);
     CHECK_INIT(flowmesh_read_options_t, FLOWMESH_READ_OPTIONS_INIT);
 
     /* Ends in padding, which an initialiser may leave as it is. */
@@ -87,6 +88,7 @@ static void sizes_of_the_first_release(void **state)
     assert_true(sizeof(flowmesh_group_state_t) >= 32);
     assert_true(sizeof(flowmesh_queue_stats_t) >= 56);
     assert_true(sizeof(flowmesh_retry_policy_t) >= 40);
+    assert_true(sizeof(flowmesh_client_stats_t) >= 176);
 }
 
 static void statuses_have_the_numbers_and_names_of_grpc(void **state)

@@ -16,6 +16,7 @@ use crate::{
             flowmesh_reserve_options_t,
         },
         retry_policy::flowmesh_retry_policy_t,
+        statistics::flowmesh_client_stats_t,
         stream::{
             flowmesh_event_t, flowmesh_group_state_t, flowmesh_offset_options_t, flowmesh_read_options_t,
             flowmesh_write_options_t,
@@ -65,6 +66,7 @@ size_prefixed! {
     flowmesh_event_t = 40
     flowmesh_group_state_t = 32
     flowmesh_queue_stats_t = 56
+    flowmesh_client_stats_t = 176
     flowmesh_retry_policy_t = 40
 }
 
