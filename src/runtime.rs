@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     process,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -20,7 +20,7 @@ use std::{
 
 use once_cell::sync::OnceCell;
 
-pub(crate) use dispatcher::Dispatcher;
+pub(crate) use dispatcher::{Dispatcher, Once, WeakDispatcher};
 pub(crate) use driver::{Driver, Pinned};
 
 use crate::client::{Error, Result, Status, Timeout};
@@ -34,6 +34,8 @@ pub(crate) struct Generation {
     driver: OnceCell<OwnedByProcess<Driver>>,
     dispatcher: OnceCell<OwnedByProcess<Dispatcher>>,
     members: Mutex<Vec<Weak<dyn Member>>>,
+    /// Those that applications and workers have; the default one is apart.
+    dispatchers: Mutex<Vec<WeakDispatcher>>,
 }
 
 /// Something that a shutdown closes.
@@ -56,6 +58,7 @@ impl Generation {
             driver: OnceCell::new(),
             dispatcher: OnceCell::new(),
             members: Mutex::default(),
+            dispatchers: Mutex::default(),
         }
     }
 
@@ -72,7 +75,39 @@ impl Generation {
         Ok(driver.get())
     }
 
-    /// What runs callbacks; made when first needed.
+    /// What drives, if anything does.
+    pub fn driver_if_started(&self) -> Option<&Driver> {
+        self.driver.get().map(OwnedByProcess::get)
+    }
+
+    /// A dispatcher that the application runs.
+    pub fn own_dispatcher(self: &Arc<Self>) -> Result<Dispatcher> {
+        self.check_process()?;
+        let dispatcher = Dispatcher::own(self).map_err(|e| {
+            Error::local(Status::RESOURCE_EXHAUSTED, format!("no descriptor for the dispatcher: {e}"))
+        })?;
+        self.keep(dispatcher)
+    }
+
+    /// A dispatcher with threads of its own.
+    pub fn dispatcher_pool(self: &Arc<Self>, threads: usize, name: &str) -> Result<Dispatcher> {
+        self.check_process()?;
+        self.keep(Dispatcher::pool(threads, name, self).map_err(no_thread)?)
+    }
+
+    /// Has a shutdown stop it.
+    fn keep(&self, dispatcher: Dispatcher) -> Result<Dispatcher> {
+        let mut dispatchers = lock(&self.dispatchers);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(shutting_down());
+        }
+        dispatchers.retain(|d| d.upgrade().is_some());
+        dispatchers.push(dispatcher.downgrade());
+        drop(dispatchers);
+        Ok(dispatcher)
+    }
+
+    /// The default dispatcher; made when first needed.
     pub fn dispatcher(&self) -> Result<&Dispatcher> {
         self.check_process()?;
         let dispatcher = self
@@ -81,7 +116,7 @@ impl Generation {
         Ok(dispatcher.get())
     }
 
-    /// What runs callbacks, if there are any.
+    /// The default dispatcher, if there are callbacks.
     pub fn dispatcher_if_started(&self) -> Option<&Dispatcher> {
         self.dispatcher.get().map(OwnedByProcess::get)
     }
@@ -90,7 +125,7 @@ impl Generation {
     pub fn register(&self, member: Weak<dyn Member>) -> Result<()> {
         let mut members = lock(&self.members);
         if self.closed.load(Ordering::Acquire) {
-            return Err(Error::local(Status::CLOSED, "the library is shutting down"));
+            return Err(shutting_down());
         }
         members.retain(|m| m.strong_count() > 0);
         members.push(member);
@@ -114,11 +149,15 @@ pub fn shutdown(timeout: Timeout) -> Result<()> {
     for member in members.iter().filter_map(Weak::upgrade) {
         quiet &= park::wait(member.close(deadline));
     }
+    let dispatchers = std::mem::take(&mut *lock(&generation.dispatchers));
+    for dispatcher in dispatchers.iter().filter_map(WeakDispatcher::upgrade) {
+        quiet &= dispatcher.stop(deadline);
+    }
     if let Some(dispatcher) = generation.dispatcher_if_started() {
         quiet &= dispatcher.stop(deadline);
     }
-    if let Some(driver) = generation.driver.get() {
-        quiet &= driver.get().stop(deadline);
+    if let Some(driver) = generation.driver_if_started() {
+        quiet &= driver.stop(deadline);
     }
     if quiet {
         Ok(())
@@ -153,6 +192,10 @@ fn forked() -> Error {
     )
 }
 
+fn shutting_down() -> Error {
+    Error::local(Status::CLOSED, "the library is shutting down")
+}
+
 pub(crate) fn shut_down() -> Error {
     Error::local(Status::CLOSED, "the library was shut down")
 }
@@ -168,6 +211,19 @@ pub(crate) fn deadline_after(timeout: Timeout) -> Option<Instant> {
 /// `time` from now; `None` for never, also when the clock cannot count so far.
 pub(crate) fn after(time: Option<Duration>) -> Option<Instant> {
     time.and_then(|time| Instant::now().checked_add(time))
+}
+
+/// Waits for the bell; `None` when `deadline` has come.
+pub(crate) fn wait_until<'a, T>(
+    bell: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'a, T>> {
+    match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+        None => Some(bell.wait(guard).unwrap_or_else(PoisonError::into_inner)),
+        Some(Duration::ZERO) => None,
+        Some(rest) => Some(bell.wait_timeout(guard, rest).unwrap_or_else(PoisonError::into_inner).0),
+    }
 }
 
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -234,6 +290,11 @@ impl<T> OwnedByProcess<T> {
         self.value.as_ref().expect("the value is there until drop")
     }
 
+    /// Whether this process made it.
+    pub fn is_own(&self) -> bool {
+        self.pid == process::id()
+    }
+
     pub fn get_mut(&mut self) -> &mut T {
         self.value.as_mut().expect("the value is there until drop")
     }
@@ -241,7 +302,7 @@ impl<T> OwnedByProcess<T> {
 
 impl<T> Drop for OwnedByProcess<T> {
     fn drop(&mut self) {
-        if self.pid != process::id() {
+        if !self.is_own() {
             std::mem::forget(self.value.take());
         }
     }

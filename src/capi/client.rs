@@ -260,7 +260,7 @@ pub extern "C" fn flowmesh_client_connect(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let client = &client.required("client")?.client;
-        let call = CallOptions { timeout: Timeout::of_wait_ms(timeout_ms)?, cancel: None };
+        let call = CallOptions { timeout: Timeout::of_wait_ms(timeout_ms)?, ..CallOptions::default() };
         let connecting = client.clone();
         client.block_on(async move { connecting.connect(&call).await })
     })

@@ -4,7 +4,10 @@
 //! application, and gives the other deliveries a turn. Nothing waits in between, so what the
 //! application does not take stays where flow control holds up the server.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     boundary::{
@@ -19,7 +22,7 @@ use super::{
 };
 use crate::{
     client::{Client, Error, Progress, Result, Status, Subscription, Timeout},
-    runtime::{deadline_after, dispatcher},
+    runtime::{Dispatcher, deadline_after, dispatcher},
 };
 
 /// A subscription that is being delivered. Dropping it ends it.
@@ -110,15 +113,14 @@ impl flowmesh_message_batch_t {
 /// Closes a client and waits for its callbacks; see `flowmesh_client_close`.
 pub fn close_client(client: &Client, timeout: Timeout) -> Result<()> {
     let deadline = deadline_after(timeout);
-    let dispatcher = client.dispatcher_if_started();
-    if dispatcher.is_some_and(dispatcher::Dispatcher::is_current) {
-        return match client.wait(client.close(Timeout::After(std::time::Duration::ZERO))) {
+    if client.dispatchers().iter().any(Dispatcher::is_current) {
+        return match client.wait(client.close(Timeout::After(Duration::ZERO))) {
             Err(e) if e.status() == Status::DEADLINE_EXCEEDED => Ok(()),
             result => result,
         };
     }
     client.wait(client.close(timeout))?;
-    if dispatcher.is_none_or(|d| d.join(Some(client.identity()), deadline)) {
+    if client.dispatchers().iter().all(|d| d.join(Some(client.identity()), deadline)) {
         return Ok(());
     }
     Err(Error::local(

@@ -14,6 +14,7 @@ use tonic::{
 };
 
 use super::{
+    cancel::CancelToken,
     client::Client,
     error::{Effect, Error, Failure, Outcome, Result, Status},
     options::CallOptions,
@@ -170,8 +171,7 @@ impl Client {
         time: Option<Duration>,
         operation: F,
     ) -> std::result::Result<F::Output, End> {
-        let cancel = options.cancel.as_ref();
-        if cancel.is_some_and(|c| c.is_cancelled()) {
+        if options.is_cancelled() {
             return Err(End::Cancelled);
         }
         let mut operation = pin!(operation);
@@ -181,18 +181,16 @@ impl Client {
             return Ok(output);
         }
         let mut closed = pin!(self.inner().closed().wait());
-        let mut cancelled = pin!(async {
-            match cancel {
-                Some(token) => token.event().wait().await,
-                None => std::future::pending().await,
-            }
-        });
+        let mut token_cancelled = pin!(cancelled(options.cancel.as_ref()));
+        let mut operation_cancelled = pin!(cancelled(options.operation.as_ref()));
         let mut over = runtime::after(time).map(Sleep::until);
         std::future::poll_fn(move |cx: &mut Context<'_>| {
             if let Poll::Ready(output) = operation.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if cancelled.as_mut().poll(cx).is_ready() {
+            if token_cancelled.as_mut().poll(cx).is_ready()
+                || operation_cancelled.as_mut().poll(cx).is_ready()
+            {
                 return Poll::Ready(Err(End::Cancelled));
             }
             if closed.as_mut().poll(cx).is_ready() {
@@ -216,6 +214,14 @@ impl Client {
             )
             .retryable(),
         }
+    }
+}
+
+/// Resolves when `token` is cancelled.
+async fn cancelled(token: Option<&CancelToken>) {
+    match token {
+        Some(token) => token.event().wait().await,
+        None => std::future::pending().await,
     }
 }
 

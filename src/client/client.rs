@@ -24,6 +24,7 @@ use super::{
     endpoint::Endpoint,
     error::{Effect, Error, Result, Status},
     kv::Kv,
+    operation::Operations,
     options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Timeout},
     queues::Queue,
     rules,
@@ -32,7 +33,7 @@ use super::{
     transport::Transport,
 };
 use crate::runtime::{
-    self, Dispatcher, Generation, Member, OwnedByProcess, Pinned, lock,
+    self, Dispatcher, Driver, Generation, Member, OwnedByProcess, Pinned, lock,
     park::{self, Sleep},
 };
 
@@ -53,6 +54,11 @@ pub(crate) struct Inner {
     under_way: AtomicUsize,
     at_rest: Notify,
     statistics: Arc<Statistics>,
+    /// What the application chose to run callbacks; `None` for the default.
+    dispatcher: Option<Dispatcher>,
+    /// Every dispatcher that has run, or will run, callbacks of this client.
+    dispatchers: Mutex<Vec<Dispatcher>>,
+    operations: Operations,
 }
 
 /// Where the transport comes from.
@@ -65,6 +71,11 @@ impl Client {
     /// Makes a client without any input or output: the first call connects, or opens the
     /// embedded engine.
     pub fn open(options: ClientOptions) -> Result<Self> {
+        Self::open_on(options, None)
+    }
+
+    /// As [`Client::open`]; its callbacks run on `dispatcher`.
+    pub(crate) fn open_on(options: ClientOptions, dispatcher: Option<Dispatcher>) -> Result<Self> {
         let text = match options.endpoint.clone() {
             Some(text) => text,
             None => from_environment("FLOWMESH_ENDPOINT")?.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
@@ -95,6 +106,9 @@ impl Client {
             under_way: AtomicUsize::new(0),
             at_rest: Notify::new(),
             statistics: Arc::default(),
+            dispatcher,
+            dispatchers: Mutex::default(),
+            operations: Operations::default(),
         });
         let weak: Weak<Inner> = Arc::downgrade(&inner);
         generation.register(weak)?;
@@ -225,14 +239,34 @@ impl Client {
         self.0.generation.check_process()
     }
 
-    /// What runs callbacks.
-    pub(crate) fn dispatcher(&self) -> Result<&Dispatcher> {
-        self.0.generation.dispatcher()
+    /// What runs its callbacks.
+    pub(crate) fn dispatcher(&self) -> Result<Dispatcher> {
+        self.dispatcher_or(None)
     }
 
-    /// What runs callbacks, if there are any.
-    pub(crate) fn dispatcher_if_started(&self) -> Option<&Dispatcher> {
-        self.0.generation.dispatcher_if_started()
+    /// What runs callbacks of a part of it: `own`, or else the client's. [`Client::close`] waits
+    /// for them there.
+    pub(crate) fn dispatcher_or(&self, own: Option<&Dispatcher>) -> Result<Dispatcher> {
+        self.check_process()?;
+        let chosen = match own.or(self.0.dispatcher.as_ref()) {
+            Some(dispatcher) => dispatcher,
+            None => self.0.generation.dispatcher()?,
+        };
+        let mut used = lock(&self.0.dispatchers);
+        if !used.iter().any(|d| d.is(chosen)) {
+            used.push(chosen.clone());
+        }
+        Ok(chosen.clone())
+    }
+
+    /// Every dispatcher that may have callbacks of this client to run.
+    pub(crate) fn dispatchers(&self) -> Vec<Dispatcher> {
+        lock(&self.0.dispatchers).clone()
+    }
+
+    /// A dispatcher with threads of its own, for a part of this client.
+    pub(crate) fn dispatcher_pool(&self, threads: usize, name: &str) -> Result<Dispatcher> {
+        self.0.generation.dispatcher_pool(threads, name)
     }
 
     /// A number that no other client has while this one lives.
@@ -271,6 +305,16 @@ impl Inner {
 
     pub fn closed_error(&self) -> Error {
         Error::local(Status::CLOSED, format!("the client of {} was closed", self.endpoint))
+    }
+
+    /// What drives sockets, timers and tasks.
+    pub fn driver(&self) -> Result<&Driver> {
+        self.generation.driver()
+    }
+
+    /// The calls under way that have a completion.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
     }
 
     /// Keeps the background thread driving for a subscription; embedded ones do not need it.

@@ -124,6 +124,17 @@ impl Error {
         Self::local(Status::INVALID_ARGUMENT, message)
     }
 
+    /// A panic, which is a defect of this library.
+    pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        Self::local(Status::INTERNAL, format!("a defect of libflowmesh, please report it: {text}"))
+            .with_outcome(Outcome::Unknown)
+    }
+
     /// Whether the server answered with this status.
     pub(crate) fn is_from_server(&self) -> bool {
         self.from_server

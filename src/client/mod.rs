@@ -13,6 +13,7 @@ mod embedded;
 mod endpoint;
 mod error;
 mod kv;
+mod operation;
 mod options;
 mod queues;
 mod reader;

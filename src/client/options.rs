@@ -105,9 +105,16 @@ pub struct CallOptions {
     pub timeout: Timeout,
     /// Ends the call from another thread.
     pub cancel: Option<CancelToken>,
+    /// Ends this one call: what its handle cancels, where it was started asynchronously.
+    pub operation: Option<CancelToken>,
 }
 
 impl CallOptions {
+    /// Whether the caller has cancelled already.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        [&self.cancel, &self.operation].into_iter().flatten().any(CancelToken::is_cancelled)
+    }
+
     /// The time given, where `default` is the client's.
     pub(crate) fn time(&self, default: Option<Duration>) -> Option<Duration> {
         match self.timeout {

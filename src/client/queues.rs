@@ -184,7 +184,7 @@ impl Queue {
     /// together.
     pub async fn ack_all(&self, job_ids: &[String], options: &CallOptions) -> Acked {
         // The time and the token count for all of them; the closed client ends each by itself.
-        let each = CallOptions { timeout: Timeout::Never, cancel: None };
+        let each = CallOptions { timeout: Timeout::Never, ..CallOptions::default() };
         let mut running: FuturesUnordered<_> = job_ids.iter().map(|id| self.ack(id, &each)).collect();
         let mut acked = Acked { count: 0, error: None };
         let all = async {

@@ -145,7 +145,11 @@ impl Subscription {
         }
         let client = self.stream.client().clone();
         let _under_way = client.inner().enter();
-        let options = CallOptions { timeout: Timeout::Never, cancel: Some(self.stop.clone()) };
+        let options = CallOptions {
+            timeout: Timeout::Never,
+            cancel: Some(self.stop.clone()),
+            ..CallOptions::default()
+        };
         let progress = match client.inner().check() {
             Err(error) => Err(error),
             Ok(()) => match client.until_ended(&options, None, self.progress(batch)).await {

@@ -1,362 +1,456 @@
-//! The thread that runs the application's callbacks.
+//! What runs the application's callbacks: threads of the library, or threads that the application
+//! lends.
 //!
-//! A task is a future that calls back when it has something to tell. The dispatcher polls tasks
-//! that were woken, one after the other: callbacks never run on the thread that drives
-//! connections, with no lock held, one at a time. What a task awaits is driven elsewhere.
-//! Idle, the thread sleeps; nothing polls.
+//! There are two kinds of things to run: a completion, called once, and a [`Task`], a future that
+//! calls back whenever it has something to tell and is polled when it was woken. Callbacks never
+//! run on the thread that drives connections, and with no lock held. What a task awaits is driven
+//! elsewhere. Idle, every thread sleeps; nothing polls.
+//!
+//! An application's own dispatcher has a descriptor that is readable while something is to be
+//! run and nobody is inside [`Dispatcher::run`]; so a task must be woken only when it has a
+//! callback to make.
+
+mod run;
+mod task;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
+    os::fd::RawFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    process,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, JoinHandle, ThreadId},
+    sync::{Arc, Condvar, Mutex, Weak, atomic::Ordering},
+    task::Waker,
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
-use super::{lock, park};
-use crate::boundary::signals::SignalsBlocked;
+pub(crate) use task::{Task, yield_now};
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+use super::{Generation, OwnedByProcess, lock, wait_until};
+use crate::boundary::{event_fd::EventFd, signals::SignalsBlocked};
 
-/// The thread and its tasks.
-pub(crate) struct Dispatcher {
+/// Runs callbacks. Clones are one dispatcher; with the last one its threads end.
+#[derive(Clone)]
+pub(crate) struct Dispatcher(Arc<Owner>);
+
+struct Owner {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    id: ThreadId,
+    threads: Mutex<OwnedByProcess<Vec<JoinHandle<()>>>>,
+    /// `None` for the default one, which its generation owns.
+    generation: Option<Arc<Generation>>,
+}
+
+/// A completion.
+pub(crate) type Once = Box<dyn FnOnce() + Send>;
+
+/// Something to be run.
+enum Item {
+    Task(Arc<Task>),
+    /// A completion, and the group that it counts for.
+    Once(usize, Once),
 }
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Something is ready, or the dispatcher stops.
+    /// Something is ready, or the dispatcher stops: for the library's threads.
     bell: Condvar,
+    /// Something has ended; where the application runs callbacks, also that something is ready.
+    rest: Condvar,
+    /// Raised while the application is to call `run`; `None` where the library runs callbacks.
+    event: Option<EventFd>,
 }
 
 #[derive(Default)]
 struct Queue {
-    ready: VecDeque<Arc<Task>>,
+    ready: VecDeque<Item>,
     /// Tasks that are to be polled at an instant, told apart by a number.
     alarms: BTreeMap<(Instant, u64), Arc<Task>>,
-    next_alarm: u64,
+    next_number: u64,
     /// Every task that has not ended.
-    tasks: Vec<Weak<Task>>,
+    tasks: HashMap<u64, Weak<Task>>,
+    /// Completions that have not returned, by group; never 0.
+    completions: HashMap<usize, usize>,
+    /// Threads of the library that are alive.
+    threads: usize,
     stopping: bool,
+    /// What threads of the application that wait in `run` are woken by.
+    runners: Vec<(u64, Waker)>,
+    /// Threads of the application inside `run`.
+    running: usize,
+    /// Has `run` return without a callback.
+    woken: bool,
+    /// The event is raised.
+    raised: bool,
+    /// Who runs everything since the application has freed its dispatcher.
+    heir: Option<Dispatcher>,
+}
+
+thread_local! {
+    /// The dispatchers whose callbacks this thread is in, by address.
+    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Dispatcher {
+    /// The default one.
     pub fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), bell: Condvar::new() });
-        let thread = {
-            let _blocked = SignalsBlocked::new();
-            let shared = shared.clone();
-            thread::Builder::new().name("flowmesh-callback".into()).spawn(move || shared.run())?
-        };
-        let id = thread.thread().id();
-        Ok(Self { shared, thread: Mutex::new(Some(thread)), id })
+        Self::with_threads(1, "flowmesh-callback", None)
+    }
+
+    /// One with threads of its own, which have `name`.
+    pub fn pool(threads: usize, name: &str, generation: &Arc<Generation>) -> io::Result<Self> {
+        Self::with_threads(threads, name, Some(generation.clone()))
+    }
+
+    /// One that the application runs.
+    pub fn own(generation: &Arc<Generation>) -> io::Result<Self> {
+        Ok(Self::new(Some(EventFd::new()?), Some(generation.clone())))
+    }
+
+    fn new(event: Option<EventFd>, generation: Option<Arc<Generation>>) -> Self {
+        let shared = Shared { queue: Mutex::default(), bell: Condvar::new(), rest: Condvar::new(), event };
+        let threads = Mutex::new(OwnedByProcess::new(Vec::new()));
+        Self(Arc::new(Owner { shared: Arc::new(shared), threads, generation }))
+    }
+
+    fn with_threads(count: usize, name: &str, generation: Option<Arc<Generation>>) -> io::Result<Self> {
+        let this = Self::new(None, generation);
+        let _blocked = SignalsBlocked::new();
+        for _ in 0..count {
+            lock(&this.0.shared.queue).threads += 1;
+            let shared = this.0.shared.clone();
+            match thread::Builder::new().name(name.into()).spawn(move || shared.work()) {
+                Ok(thread) => lock(&this.0.threads).get_mut().push(thread),
+                Err(e) => {
+                    lock(&this.0.shared.queue).threads -= 1;
+                    // The others end with `this`.
+                    return Err(e);
+                }
+            }
+        }
+        Ok(this)
     }
 
     /// Has `work` polled until it ends. Tasks of one owner share `group`.
     pub fn spawn(&self, group: usize, work: impl Future<Output = ()> + Send + 'static) -> Arc<Task> {
-        let task = Arc::new(Task {
-            shared: Arc::downgrade(&self.shared),
-            group,
-            pid: process::id(),
-            queued: AtomicBool::new(false),
-            state: Mutex::new(State {
-                work: Some(Box::pin(work)),
-                running: None,
-                stopped: false,
-                ended: false,
-            }),
-            rest: Condvar::new(),
-        });
-        {
-            let mut queue = lock(&self.shared.queue);
-            queue.tasks.retain(|t| t.upgrade().is_some_and(|t| !lock(&t.state).ended));
-            queue.tasks.push(Arc::downgrade(&task));
-        }
-        task.wake_by_ref();
+        let task = {
+            let mut queue = lock(&self.0.shared.queue);
+            let id = queue.next_number;
+            queue.next_number += 1;
+            let task = Arc::new(Task::new(Arc::downgrade(&self.0.shared), id, group, Box::pin(work)));
+            queue.tasks.insert(id, Arc::downgrade(&task));
+            task
+        };
+        std::task::Wake::wake_by_ref(&task);
         task
     }
 
-    /// Whether the caller is a callback.
+    /// Has `completions` called, in their order.
+    pub fn post(&self, group: usize, completions: impl IntoIterator<Item = Once>) {
+        self.0.shared.push_all(completions.into_iter().map(|once| Item::Once(group, once)));
+    }
+
+    /// Whether the caller is one of its callbacks.
     pub fn is_current(&self) -> bool {
-        thread::current().id() == self.id
+        self.0.shared.is_current()
     }
 
-    /// Waits until every task of `group` (of all, for `None`) has ended by itself; false when some
-    /// had not at `deadline`.
+    /// Whether both are one dispatcher.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Readable while the application is to call [`Dispatcher::run`]; `None` where the library
+    /// runs callbacks.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.0.shared.event.as_ref().map(EventFd::fd)
+    }
+
+    /// Waits until every task and completion of `group` (of all, for `None`) has ended; false when
+    /// some had not at `deadline`. Where the application runs callbacks, what is ready is run here:
+    /// otherwise this would wait for a `run` that nobody may make.
     pub fn join(&self, group: Option<usize>, deadline: Option<Instant>) -> bool {
-        let tasks: Vec<_> = lock(&self.shared.queue).tasks.iter().filter_map(Weak::upgrade).collect();
-        tasks.iter().filter(|t| group.is_none_or(|g| g == t.group)).all(|t| t.join(deadline))
+        self.0.shared.join(group, deadline)
     }
 
-    /// Ends the thread when its tasks have ended; false when they had not at `deadline`: it ends
-    /// when they do.
+    /// Ends its threads when their tasks have ended; false when they had not at `deadline`: they
+    /// end when those do.
     pub fn stop(&self, deadline: Option<Instant>) -> bool {
-        lock(&self.shared.queue).stopping = true;
-        self.shared.bell.notify_one();
-        if self.is_current() {
+        let shared = &self.0.shared;
+        lock(&shared.queue).stopping = true;
+        shared.bell.notify_all();
+        if shared.is_current() {
             return true;
         }
-        if !self.join(None, deadline) {
+        if !shared.join(None, deadline) {
             return false;
         }
-        if let Some(thread) = lock(&self.thread).take() {
-            // Tasks cannot panic through it.
+        let threads = std::mem::take(lock(&self.0.threads).get_mut());
+        for thread in threads {
+            // Nothing that it runs can panic through it.
             let _ = thread.join();
         }
         true
     }
+
+    /// For the one owner in the application: nobody will call `run` any more. What there is to run,
+    /// now and later, `heir` runs.
+    pub fn bequeath(&self, heir: Dispatcher) {
+        let shared = &self.0.shared;
+        let left = {
+            let mut queue = lock(&shared.queue);
+            queue.heir = Some(heir.clone());
+            let left = std::mem::take(&mut queue.ready);
+            shared.settle(&mut queue);
+            left
+        };
+        heir.post(0, shared.turns(left));
+    }
+
+    /// What drives connections for it, if anything does.
+    fn generation(&self) -> Option<&Arc<Generation>> {
+        self.0.generation.as_ref()
+    }
+
+    /// As a member of its generation, which stops it at a shutdown.
+    pub fn downgrade(&self) -> WeakDispatcher {
+        WeakDispatcher(Arc::downgrade(&self.0))
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").field("fd", &self.fd()).finish_non_exhaustive()
+    }
+}
+
+/// A dispatcher that this does not keep alive.
+pub(crate) struct WeakDispatcher(Weak<Owner>);
+
+impl WeakDispatcher {
+    pub fn upgrade(&self) -> Option<Dispatcher> {
+        self.0.upgrade().map(Dispatcher)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if !self.threads.get_mut().is_ok_and(|threads| threads.is_own()) {
+            // In the child of a fork there are no threads, and the lock may be held for ever.
+            return;
+        }
+        lock(&self.shared.queue).stopping = true;
+        self.shared.bell.notify_all();
+    }
 }
 
 impl Shared {
-    fn run(&self) {
-        while let Some(task) = self.next() {
-            if let Some(at) = task.run() {
-                let mut queue = lock(&self.queue);
-                let number = queue.next_alarm;
-                queue.next_alarm += 1;
-                queue.alarms.insert((at, number), task);
+    fn push(self: &Arc<Self>, item: Item) {
+        self.push_all([item]);
+    }
+
+    fn push_all(self: &Arc<Self>, items: impl IntoIterator<Item = Item>) {
+        let mut queue = lock(&self.queue);
+        let before = queue.ready.len();
+        for item in items {
+            if let Item::Once(group, _) = &item {
+                *queue.completions.entry(*group).or_default() += 1;
             }
+            queue.ready.push_back(item);
+        }
+        let (added, runners) = (queue.ready.len() - before, queue.runners.len());
+        if added == 0 {
+            return;
+        }
+        if let Some(heir) = queue.heir.clone() {
+            let items = std::mem::take(&mut queue.ready);
+            drop(queue);
+            heir.post(0, self.turns(items));
+        } else if self.event.is_some() {
+            self.settle(&mut queue);
+            let woken: Vec<_> = queue.runners.drain(..added.min(runners)).collect();
+            drop(queue);
+            self.rest.notify_all();
+            woken.into_iter().for_each(|(_, waker)| waker.wake());
+        } else if queue.threads == 0 && queue.stopping {
+            // Only what outlived a shutdown comes so late; nobody is left to run it but us.
+            let items = std::mem::take(&mut queue.ready);
+            drop(queue);
+            items.into_iter().for_each(|item| self.run(item));
+        } else {
+            drop(queue);
+            if added > 1 { self.bell.notify_all() } else { self.bell.notify_one() }
         }
     }
 
-    /// The next task to poll; `None` when the dispatcher is to end.
-    fn next(&self) -> Option<Arc<Task>> {
+    /// Items as completions of the heir's. They have been counted here already.
+    fn turns(self: &Arc<Self>, items: VecDeque<Item>) -> Vec<Once> {
+        let turn = |item| -> Once {
+            let shared = self.clone();
+            Box::new(move || shared.run(item))
+        };
+        items.into_iter().map(turn).collect()
+    }
+
+    /// Raises or lowers the event, as the queue wants it.
+    fn settle(&self, queue: &mut Queue) {
+        let Some(event) = &self.event else { return };
+        let wanted = (queue.woken || !queue.ready.is_empty()) && queue.running == 0;
+        if wanted != queue.raised {
+            // Neither waits; under the lock, so that the two cannot overtake each other.
+            if wanted {
+                event.raise()
+            } else {
+                event.lower()
+            }
+            queue.raised = wanted;
+        }
+    }
+
+    /// Calls what the application wants called.
+    fn run(self: &Arc<Self>, item: Item) {
+        let here = Arc::as_ptr(self).addr();
+        INSIDE.with_borrow_mut(|inside| inside.push(here));
+        match item {
+            Item::Task(task) => {
+                if let Some(at) = task.run(self.event.is_none()) {
+                    let mut queue = lock(&self.queue);
+                    let number = queue.next_number;
+                    queue.next_number += 1;
+                    queue.alarms.insert((at, number), task);
+                    drop(queue);
+                    // Another thread may wait for a later alarm.
+                    self.bell.notify_one();
+                }
+            }
+            Item::Once(group, once) => {
+                // A panic of ours ends this completion and nothing else.
+                let _ = catch_unwind(AssertUnwindSafe(once));
+                let mut queue = lock(&self.queue);
+                if let Some(count) = queue.completions.get_mut(&group) {
+                    *count -= 1;
+                    if *count == 0 {
+                        queue.completions.remove(&group);
+                    }
+                }
+                drop(queue);
+                self.something_ended();
+            }
+        }
+        INSIDE.with_borrow_mut(Vec::pop);
+    }
+
+    fn is_current(&self) -> bool {
+        let here = std::ptr::from_ref(self).addr();
+        INSIDE.with_borrow(|inside| inside.contains(&here))
+    }
+
+    /// A task has ended.
+    fn forget(&self, id: u64) {
+        let mut queue = lock(&self.queue);
+        queue.tasks.remove(&id);
+        // A stopped task that still waits for its turn has no callback to make.
+        let before = queue.ready.len();
+        queue.ready.retain(|item| !matches!(item, Item::Task(task) if task.has_ended()));
+        if queue.ready.len() != before {
+            self.settle(&mut queue);
+        }
+        drop(queue);
+        self.something_ended();
+    }
+
+    fn something_ended(&self) {
+        self.rest.notify_all();
+        self.bell.notify_all();
+    }
+
+    fn join(self: &Arc<Self>, group: Option<usize>, deadline: Option<Instant>) -> bool {
         let mut queue = lock(&self.queue);
         loop {
-            while let Some(alarm) = queue.alarms.first_entry() {
-                if alarm.key().0 > Instant::now() {
-                    break;
-                }
-                let task = alarm.remove();
-                if !task.queued.swap(true, Ordering::AcqRel) {
-                    queue.ready.push_back(task);
-                }
+            if queue.has_rested(group) {
+                return true;
             }
-            if let Some(task) = queue.ready.pop_front() {
-                return Some(task);
+            let own = self.event.is_some() && queue.heir.is_none();
+            if own && let Some(item) = queue.take_ready(group) {
+                self.settle(&mut queue);
+                drop(queue);
+                self.run(item);
+                queue = lock(&self.queue);
+                continue;
             }
-            if queue.stopping && queue.tasks.iter().all(|t| t.upgrade().is_none_or(|t| lock(&t.state).ended))
-            {
+            queue = match wait_until(&self.rest, queue, deadline) {
+                Some(queue) => queue,
+                None => return false,
+            };
+        }
+    }
+
+    /// A thread of the library.
+    fn work(self: Arc<Self>) {
+        while let Some(item) = self.next() {
+            self.run(item);
+        }
+    }
+
+    /// What to run next in a thread of the library; `None` when that is to end.
+    fn next(&self) -> Option<Item> {
+        let mut queue = lock(&self.queue);
+        loop {
+            queue.ring_alarms();
+            if let Some(item) = queue.ready.pop_front() {
+                return Some(item);
+            }
+            if queue.stopping && queue.tasks.is_empty() && queue.completions.is_empty() {
+                queue.threads -= 1;
                 return None;
             }
             let alarm = queue.alarms.first_key_value().map(|((at, _), _)| *at);
-            queue = match alarm {
-                Some(at) => {
-                    let rest = at.saturating_duration_since(Instant::now());
-                    self.bell.wait_timeout(queue, rest).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.bell.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            // At the alarm, the loop finds it due.
+            queue = match wait_until(&self.bell, queue, alarm) {
+                Some(queue) => queue,
+                None => lock(&self.queue),
             };
         }
     }
 }
 
-/// A future of the dispatcher, seen from outside.
-pub(crate) struct Task {
-    shared: Weak<Shared>,
-    group: usize,
-    pid: u32,
-    /// It is in the ready queue.
-    queued: AtomicBool,
-    state: Mutex<State>,
-    /// A poll is over, or the task has ended.
-    rest: Condvar,
-}
-
-struct State {
-    /// `None` while it is polled, and when it has ended.
-    work: Option<Work>,
-    /// Who polls or drops it.
-    running: Option<ThreadId>,
-    /// It is not to be polled again.
-    stopped: bool,
-    /// The work is dropped.
-    ended: bool,
-}
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if let Some(shared) = self.shared.upgrade() {
-            lock(&shared.queue).ready.push_back(self.clone());
-            shared.bell.notify_one();
-        }
-    }
-}
-
-impl Task {
-    /// Polls it once; says when to do so again at the latest.
-    fn run(self: &Arc<Self>) -> Option<Instant> {
-        // From here on a wake means another poll.
-        self.queued.store(false, Ordering::Release);
-        let mut work = {
-            let mut state = lock(&self.state);
-            let work = state.work.take()?;
-            state.running = Some(thread::current().id());
-            work
-        };
-        let waker = Waker::from(self.clone());
-        let mut context = Context::from_waker(&waker);
-        // A panic ends this task and no other.
-        let polled = catch_unwind(AssertUnwindSafe(|| park::poll_once(work.as_mut(), &mut context)));
-        let (poll, alarm) = polled.unwrap_or((Poll::Ready(()), None));
-        let mut state = lock(&self.state);
-        if poll.is_pending() && !state.stopped {
-            state.work = Some(work);
-            state.running = None;
-            self.rest.notify_all();
-            return alarm;
-        }
-        drop(state);
-        self.finish(work);
-        None
-    }
-
-    /// Drops the work; the caller has marked itself as running.
-    fn finish(&self, work: Work) {
-        // What is dropped may call back into the library, so no lock is held; nor may it panic on.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
-        let mut state = lock(&self.state);
-        state.running = None;
-        state.ended = true;
-        self.rest.notify_all();
-        drop(state);
-        if let Some(shared) = self.shared.upgrade() {
-            // A dispatcher that stops looks whether this was the last. The empty section orders
-            // the bell behind its look.
-            drop(lock(&shared.queue));
-            shared.bell.notify_one();
-        }
-    }
-
-    /// Ends it from outside: it is not polled any more, and dropped. Waits for a poll under way,
-    /// unless it is the caller's own; false when that was not over at `deadline`: the task is then
-    /// dropped at its end.
-    pub fn stop(&self, deadline: Option<Instant>) -> bool {
-        if self.pid != process::id() {
-            // In the child of a fork its thread does not exist, and its locks may be held for ever.
-            return true;
-        }
-        let mut state = lock(&self.state);
-        state.stopped = true;
-        if let Some(work) = state.work.take() {
-            state.running = Some(thread::current().id());
-            drop(state);
-            self.finish(work);
-            return true;
-        }
-        self.wait(state, deadline)
-    }
-
-    fn join(&self, deadline: Option<Instant>) -> bool {
-        self.wait(lock(&self.state), deadline)
-    }
-
-    fn wait(&self, mut state: MutexGuard<'_, State>, deadline: Option<Instant>) -> bool {
-        let me = thread::current().id();
-        while !state.ended && state.running != Some(me) {
-            state = match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-                None => self.rest.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(rest) if rest.is_zero() => return false,
-                Some(rest) => self.rest.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
-        true
-    }
-}
-
-/// Gives other tasks a turn.
-pub(crate) async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{sync::mpsc, time::Duration};
-
-    use super::*;
-
-    #[test]
-    fn tasks_take_turns_and_stop_waits_for_them() {
-        let dispatcher = Dispatcher::start().expect("a thread");
-        let (sender, receiver) = mpsc::channel();
-        for name in ["a", "b"] {
-            let sender = sender.clone();
-            dispatcher.spawn(0, async move {
-                for turn in 0..3 {
-                    sender.send((turn, name)).expect("the test listens");
-                    yield_now().await;
-                }
-            });
-        }
-        assert!(dispatcher.stop(None));
-        drop(sender);
-        let mut seen: Vec<_> = receiver.iter().collect();
-        let last = seen.pop().map(|(turn, _)| turn);
-        assert_eq!(last, Some(2), "nobody runs ahead: {seen:?}");
-        assert_eq!(seen.len(), 5);
-    }
-
-    #[test]
-    fn a_task_that_waits_is_dropped_by_whoever_stops_it() {
-        struct Dropped(mpsc::Sender<ThreadId>);
-        impl Drop for Dropped {
-            fn drop(&mut self) {
-                let _ = self.0.send(thread::current().id());
+impl Queue {
+    /// Makes the tasks ready whose instant has come.
+    fn ring_alarms(&mut self) {
+        while let Some(alarm) = self.alarms.first_entry() {
+            if alarm.key().0 > Instant::now() {
+                break;
+            }
+            let task = alarm.remove();
+            if !task.queued.swap(true, Ordering::AcqRel) {
+                self.ready.push_back(Item::Task(task));
             }
         }
-        let dispatcher = Dispatcher::start().expect("a thread");
-        let (started, waiting) = mpsc::channel();
-        let (dropped, receiver) = mpsc::channel();
-        let task = dispatcher.spawn(0, async move {
-            let _dropped = Dropped(dropped);
-            started.send(()).expect("the test listens");
-            std::future::pending().await
-        });
-        waiting.recv().expect("the task runs");
-        assert!(task.stop(None));
-        receiver.recv().expect("it was dropped");
-        assert!(dispatcher.stop(None));
     }
 
-    #[test]
-    fn a_poll_that_lasts_is_reported_at_the_deadline() {
-        let dispatcher = Dispatcher::start().expect("a thread");
-        let (release, blocked) = mpsc::channel::<()>();
-        let (started, running) = mpsc::channel();
-        let task = dispatcher.spawn(7, async move {
-            started.send(()).expect("the test listens");
-            let _ = blocked.recv();
-        });
-        running.recv().expect("the task runs");
-        assert!(!task.stop(Some(Instant::now())));
-        assert!(!dispatcher.join(Some(7), Some(Instant::now() + Duration::from_millis(1))));
-        assert!(dispatcher.join(Some(8), None), "another group is at rest");
-        drop(release);
-        assert!(task.stop(None));
-        assert!(dispatcher.stop(None));
+    /// Whether nothing of `group` is left but what the calling thread is in.
+    fn has_rested(&self, group: Option<usize>) -> bool {
+        let counts = match group {
+            None => !self.completions.is_empty(),
+            Some(group) => self.completions.contains_key(&group),
+        };
+        !counts
+            && self
+                .tasks
+                .values()
+                .filter_map(Weak::upgrade)
+                .all(|t| group.is_some_and(|g| g != t.group) || t.has_ended() || t.runs_here())
+    }
+
+    /// The first ready item of `group`.
+    fn take_ready(&mut self, group: Option<usize>) -> Option<Item> {
+        let wanted = |item: &Item| match item {
+            Item::Task(task) => group.is_none_or(|g| g == task.group),
+            Item::Once(of, _) => group.is_none_or(|g| g == *of),
+        };
+        let at = self.ready.iter().position(wanted)?;
+        self.ready.remove(at)
     }
 }

@@ -20,12 +20,16 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{lock, park, shut_down};
+use super::{lock, park, shut_down, wait_until};
 use crate::{boundary::signals::SignalsBlocked, client::Result};
 
 /// How long after the last call of a lone caller the background thread takes over, and how long
 /// after the last crowd a single caller counts as alone.
 const REST: Duration = Duration::from_millis(10);
+
+/// The same after a turn of an application's dispatcher, when there is other work to drive for: so
+/// long may its callbacks hold that up.
+const SHORT_REST: Duration = Duration::from_millis(1);
 
 /// How long a thread of the blocking pool (name resolution) outlives its work.
 const POOL_KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -52,8 +56,10 @@ struct Shared {
 struct Roles {
     /// Blocking callers under way.
     callers: usize,
-    /// One of them drives.
+    /// One of them drives, or a thread that runs an application's dispatcher.
     caller_drives: bool,
+    /// The present or last turn is that of such a thread.
+    runner: bool,
     /// Counts the turns of callers, so that a long one can be told from many short ones.
     turns: u64,
     /// When the last turn of a caller ended.
@@ -85,6 +91,7 @@ impl Driver {
             roles: Mutex::new(Roles {
                 callers: 0,
                 caller_drives: false,
+                runner: false,
                 turns: 0,
                 last_turn: Instant::now(),
                 last_crowd: None,
@@ -123,7 +130,7 @@ impl Driver {
         if turn.drives {
             let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
             return match &*runtime {
-                Some(runtime) => Ok(runtime.block_on(future)),
+                Some(runtime) => Ok(park::elsewhere(|| runtime.block_on(future))),
                 None => Err(shut_down()),
             };
         }
@@ -132,6 +139,17 @@ impl Driver {
             Err(e) if e.is_panic() => resume_unwind(e.into_panic()),
             // The runtime ended under the call.
             Err(_) => Err(shut_down()),
+        }
+    }
+
+    /// Waits for `future` in the calling thread, which drives meanwhile unless another one does:
+    /// for a thread that comes again and again, whatever else there is to drive for.
+    pub fn drive<F: Future>(&self, future: F) -> F::Output {
+        let Some(_turn) = Turn::of_runner(&self.shared) else { return park::wait(future) };
+        let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
+        match &*runtime {
+            Some(runtime) => park::elsewhere(|| runtime.block_on(future)),
+            None => park::wait(future),
         }
     }
 
@@ -212,7 +230,8 @@ impl Shared {
         while !roles.stopping {
             roles = if roles.caller_drives {
                 let turn = roles.turns;
-                roles = wait_for(&self.recall, roles, REST);
+                let long = roles.long_turn();
+                roles = wait_for(&self.recall, roles, long);
                 if roles.caller_drives && roles.turns == turn && !roles.stopping {
                     // A long turn: its end will recall us.
                     roles.asleep = true;
@@ -221,15 +240,25 @@ impl Shared {
                 }
                 roles
             } else {
-                let rested = roles.last_turn.elapsed();
-                if roles.callers > 0 || roles.pins > 0 || rested >= REST {
+                let (rested, rest) = (roles.last_turn.elapsed(), roles.rest());
+                if rested >= rest {
                     break;
                 }
-                wait_for(&self.recall, roles, REST - rested)
+                wait_for(&self.recall, roles, rest - rested)
             };
         }
         roles.aside = false;
         roles.stopping
+    }
+
+    /// The calling thread is going to drive.
+    fn hand_over(&self, roles: &mut Roles, runner: bool) {
+        roles.caller_drives = true;
+        roles.runner = runner;
+        roles.turns += 1;
+        if !roles.aside {
+            self.step_aside.notify_one();
+        }
     }
 
     /// Has the background thread drive when nobody does.
@@ -240,10 +269,28 @@ impl Shared {
     }
 }
 
-/// A blocking call under way.
+impl Roles {
+    /// How long after a turn nobody needs to drive.
+    fn rest(&self) -> Duration {
+        match (self.callers, self.pins) {
+            (0, 0) => REST,
+            (0, _) if self.runner => SHORT_REST,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// From which length on a turn counts as long.
+    fn long_turn(&self) -> Duration {
+        if self.runner && self.pins > 0 { SHORT_REST } else { REST }
+    }
+}
+
+/// A blocking call under way, or a wait of an application's dispatcher.
 struct Turn<'a> {
     shared: &'a Shared,
     drives: bool,
+    /// It is counted among the callers.
+    call: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -257,30 +304,40 @@ impl<'a> Turn<'a> {
             roles.last_crowd = Some(Instant::now());
         }
         let alone = roles.callers == 1 && roles.last_crowd.is_none_or(|at| at.elapsed() > REST);
-        let drives = may_drive && alone && roles.pins == 0;
+        let drives = may_drive && alone && roles.pins == 0 && !roles.caller_drives;
         if drives {
             roles.last_crowd = None;
-            roles.caller_drives = true;
-            roles.turns += 1;
-            if !roles.aside {
-                shared.step_aside.notify_one();
-            }
+            shared.hand_over(&mut roles, false);
         } else {
             shared.recall_if_idle(&roles);
         }
         drop(roles);
-        Ok(Self { shared, drives })
+        Ok(Self { shared, drives, call: true })
+    }
+
+    /// The turn of a thread that runs an application's dispatcher; `None` where it may not drive.
+    fn of_runner(shared: &'a Shared) -> Option<Self> {
+        // Inside a runtime of the host's own, this thread cannot drive a second one.
+        if Handle::try_current().is_ok() {
+            return None;
+        }
+        let mut roles = lock(&shared.roles);
+        if roles.stopping || roles.caller_drives {
+            return None;
+        }
+        shared.hand_over(&mut roles, true);
+        Some(Self { shared, drives: true, call: false })
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut roles = lock(&self.shared.roles);
-        roles.callers -= 1;
+        roles.callers -= usize::from(self.call);
         if self.drives {
             roles.caller_drives = false;
             roles.last_turn = Instant::now();
-            if roles.callers > 0 || roles.pins > 0 || roles.asleep {
+            if roles.rest().is_zero() || roles.asleep {
                 self.shared.recall.notify_one();
             }
         }
@@ -301,17 +358,4 @@ impl Drop for Pinned {
 
 fn wait_for<'a, T>(bell: &Condvar, guard: MutexGuard<'a, T>, time: Duration) -> MutexGuard<'a, T> {
     bell.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
-}
-
-/// Waits for the bell; `None` when `deadline` has come.
-fn wait_until<'a, T>(
-    bell: &Condvar,
-    guard: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> Option<MutexGuard<'a, T>> {
-    match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-        None => Some(bell.wait(guard).unwrap_or_else(PoisonError::into_inner)),
-        Some(Duration::ZERO) => None,
-        Some(rest) => Some(wait_for(bell, guard, rest)),
-    }
 }

@@ -85,6 +85,12 @@ pub(crate) fn poll_once<F: Future + ?Sized>(
     (poll, alarm)
 }
 
+/// Runs `f` as where no thread waits by [`wait`]: timers are the runtime's.
+pub(crate) fn elsewhere<R>(f: impl FnOnce() -> R) -> R {
+    let _restore = Restore(ALARM.replace(Alarm::Elsewhere));
+    f()
+}
+
 /// Resolves at an instant, wherever it is polled: by [`wait`], or by the runtime.
 ///
 /// In [`wait`] it must be polled whenever the whole future is: it sets an alarm for the next
@@ -111,8 +117,13 @@ impl Future for Sleep {
         }
         match ALARM.get() {
             Alarm::Elsewhere => {
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
-                timer.as_mut().poll(cx)
+                if self.timer.is_none() {
+                    self.timer = Some(timer(at));
+                }
+                match &mut self.timer {
+                    Some(timer) => timer.as_mut().poll(cx),
+                    None => Poll::Pending,
+                }
             }
             Alarm::At(other) if other <= at => Poll::Pending,
             Alarm::At(_) | Alarm::Unset => {
@@ -121,6 +132,16 @@ impl Future for Sleep {
             }
         }
     }
+}
+
+/// A timer of the runtime that the caller is in, or else of the library's.
+fn timer(at: Instant) -> Pin<Box<tokio::time::Sleep>> {
+    let ours = match tokio::runtime::Handle::try_current() {
+        Ok(_) => None,
+        Err(_) => super::Generation::current().and_then(|g| g.driver().map(|d| d.handle().clone())).ok(),
+    };
+    let _context = ours.as_ref().map(tokio::runtime::Handle::enter);
+    Box::pin(tokio::time::sleep_until(at.into()))
 }
 
 /// Whether the caller is polled by [`wait`], so that blocking its thread delays nobody else.

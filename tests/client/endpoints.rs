@@ -67,7 +67,7 @@ fn a_silent_server_takes_the_time_given_and_no_more() {
             let client = client.clone();
             async move {
                 let timeout = Timeout::After(Duration::from_millis(50));
-                client.connect(&CallOptions { timeout, cancel: None }).await
+                client.connect(&CallOptions { timeout, ..CallOptions::default() }).await
             }
         })
         .expect_err("nobody answers");

@@ -1,7 +1,6 @@
 //! The guard around every export: no panic crosses into C, and errors go out by one way.
 
 use std::{
-    any::Any,
     cell::Cell,
     panic::{self, AssertUnwindSafe, catch_unwind},
     ptr,
@@ -12,13 +11,13 @@ use std::{
 use super::{handle, nullable::NullableError};
 use crate::{
     capi::status::{FLOWMESH_OK, flowmesh_status_t},
-    client::{Error, Result, Status},
+    client::{Error, Result},
 };
 
 /// Runs a call that can fail. On success *error is NULL, on failure an error object. `f` writes
 /// its outputs last, when nothing can fail any more.
 pub fn call(error: NullableError<'_>, f: impl FnOnce() -> Result<()>) -> flowmesh_status_t {
-    let result = caught(f).unwrap_or_else(|panic| Err(defect(&*panic)));
+    let result = caught(f).unwrap_or_else(|panic| Err(Error::defect(&*panic)));
     match (result, error) {
         (Ok(()), None) => FLOWMESH_OK,
         (Ok(()), Some(out)) => {
@@ -72,19 +71,10 @@ fn be_silent() {
     });
 }
 
-/// The error that a panic becomes.
-pub fn defect(panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text");
-    Error::local(Status::INTERNAL, format!("a defect of libflowmesh, please report it: {text}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Status;
 
     #[test]
     fn a_panic_becomes_internal_and_is_not_printed() {

@@ -153,7 +153,11 @@ impl<T: SizePrefixed> Out<T> {
 fn call(timeout_ms: i64, cancel: *const flowmesh_cancel_t) -> Result<CallOptions> {
     // SAFETY: NULL, or a handle that C keeps alive during the call.
     let cancel = unsafe { cancel.as_ref() };
-    Ok(CallOptions { timeout: Timeout::of_call_ms(timeout_ms)?, cancel: cancel.map(|c| c.token.clone()) })
+    Ok(CallOptions {
+        timeout: Timeout::of_call_ms(timeout_ms)?,
+        cancel: cancel.map(|c| c.token.clone()),
+        ..CallOptions::default()
+    })
 }
 
 macro_rules! options_of_calls {
