@@ -24,7 +24,6 @@ build: ## The library (shared, static) and the server, optimised, in target/rele
 	@echo "== build"
 	@$(CARGO) rustc --release --lib --crate-type cdylib,staticlib
 	@ln -sf libflowmesh.so $(RELEASE)/libflowmesh.so.1
-	@ln -sf libflowmesh.so $(RELEASE)/libflowmesh.so.1
 	@$(CARGO) build --release -p flowmesh-server
 
 .PHONY: examples

@@ -33,7 +33,7 @@ use super::{
     transport::Transport,
 };
 use crate::runtime::{
-    self, Dispatcher, Driver, Generation, Member, OwnedByProcess, Pinned, lock,
+    self, Dispatcher, Driver, Generation, Member, OwnedByProcess, Pinned, WeakDispatcher, lock,
     park::{self, Sleep},
 };
 
@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     /// What the application chose to run callbacks; `None` for the default.
     dispatcher: Option<Dispatcher>,
     /// Every dispatcher that has run, or will run, callbacks of this client.
-    dispatchers: Mutex<Vec<Dispatcher>>,
+    dispatchers: Mutex<Vec<WeakDispatcher>>,
     operations: Operations,
 }
 
@@ -254,14 +254,16 @@ impl Client {
         };
         let mut used = lock(&self.0.dispatchers);
         if !used.iter().any(|d| d.is(chosen)) {
-            used.push(chosen.clone());
+            // The threads of a worker end with it.
+            used.retain(|d| d.upgrade().is_some());
+            used.push(chosen.downgrade());
         }
         Ok(chosen.clone())
     }
 
     /// Every dispatcher that may have callbacks of this client to run.
     pub(crate) fn dispatchers(&self) -> Vec<Dispatcher> {
-        lock(&self.0.dispatchers).clone()
+        lock(&self.0.dispatchers).iter().filter_map(WeakDispatcher::upgrade).collect()
     }
 
     /// A dispatcher with threads of its own, for a part of this client.

@@ -157,11 +157,6 @@ impl Dispatcher {
         self.0.shared.is_current()
     }
 
-    /// Whether both are one dispatcher.
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     /// Readable while the application is to call [`Dispatcher::run`]; `None` where the library
     /// runs callbacks.
     pub fn fd(&self) -> Option<RawFd> {
@@ -230,6 +225,11 @@ impl std::fmt::Debug for Dispatcher {
 pub(crate) struct WeakDispatcher(Weak<Owner>);
 
 impl WeakDispatcher {
+    /// Whether it is that one.
+    pub fn is(&self, other: &Dispatcher) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&other.0))
+    }
+
     pub fn upgrade(&self) -> Option<Dispatcher> {
         self.0.upgrade().map(Dispatcher)
     }
