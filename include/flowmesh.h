@@ -67,6 +67,11 @@
  *     flowmesh_read_options_t options = FLOWMESH_READ_OPTIONS_INIT;
  *     options.max_messages = 1000;
  *
+ * Traces. `traceparent` and `tracestate` (W3C Trace Context) in the options of a call go to the
+ * server with it. Calls that store an event or a job also put them into its headers, under these
+ * names, unless it has a header "traceparent" already; flowmesh_message_get_header and
+ * flowmesh_job_get_header find them there. A malformed one is FLOWMESH_INVALID_ARGUMENT.
+ *
  * GUARANTEES
  *
  * When a change was acknowledged (FLOWMESH_OK) it is stored: under the server's default fsync
@@ -628,6 +633,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
 } flowmesh_call_options_t;
 
 // Options of flowmesh_stream_write. Start from FLOWMESH_WRITE_OPTIONS_INIT.
@@ -638,6 +647,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
 } flowmesh_write_options_t;
 
 // Options of flowmesh_stream_read and flowmesh_stream_reader_open. Start from
@@ -649,6 +662,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
     // At most so many messages, 1 to 1000 (above counts as 1000); 0 is 100.
     int32_t max_messages;
     // Partition; all events are in 0.
@@ -663,6 +680,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
     // Partition; all events are in 0.
     int32_t partition;
 } flowmesh_offset_options_t;
@@ -675,6 +696,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
     // How long until the job is due, at most a year; 0 is now.
     int64_t delay_ms;
     // `header_count` headers; may be NULL when there are none.
@@ -692,6 +717,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
     // Length of the lease, at most 12 hours; 0 is 30 s.
     int64_t visibility_timeout_ms;
     // How long to wait for a job: 0 not at all, -1 for ever.
@@ -706,6 +735,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
     // How long until the job is due again, at most a year; 0 is what the retry policy says.
     int64_t delay_ms;
 } flowmesh_nack_options_t;
@@ -718,6 +751,10 @@ typedef struct {
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
+    // Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
     // How long the value lives, at most a year; 0 is for ever.
     int64_t ttl_ms;
 } flowmesh_set_options_t;
@@ -1419,20 +1456,20 @@ void flowmesh_subscription_free(flowmesh_subscription_t *FLOWMESH_NULLABLE subsc
  */
 #define FLOWMESH_VIEW_INIT {NULL, 0}
 #define FLOWMESH_EVENT_INIT {sizeof(flowmesh_event_t), FLOWMESH_VIEW_INIT, NULL, 0}
-#define FLOWMESH_CALL_OPTIONS_INIT {sizeof(flowmesh_call_options_t), 0, NULL}
-#define FLOWMESH_WRITE_OPTIONS_INIT {sizeof(flowmesh_write_options_t), 0, NULL}
-#define FLOWMESH_READ_OPTIONS_INIT {sizeof(flowmesh_read_options_t), 0, NULL, 0, 0}
-#define FLOWMESH_OFFSET_OPTIONS_INIT {sizeof(flowmesh_offset_options_t), 0, NULL, 0}
+#define FLOWMESH_CALL_OPTIONS_INIT {sizeof(flowmesh_call_options_t), 0, NULL, NULL, NULL}
+#define FLOWMESH_WRITE_OPTIONS_INIT {sizeof(flowmesh_write_options_t), 0, NULL, NULL, NULL}
+#define FLOWMESH_READ_OPTIONS_INIT {sizeof(flowmesh_read_options_t), 0, NULL, NULL, NULL, 0, 0}
+#define FLOWMESH_OFFSET_OPTIONS_INIT {sizeof(flowmesh_offset_options_t), 0, NULL, NULL, NULL, 0}
 #define FLOWMESH_GROUP_STATE_INIT {sizeof(flowmesh_group_state_t), 0, 0, 0}
-#define FLOWMESH_ENQUEUE_OPTIONS_INIT {sizeof(flowmesh_enqueue_options_t), 0, NULL, 0, NULL, 0}
-#define FLOWMESH_RESERVE_OPTIONS_INIT {sizeof(flowmesh_reserve_options_t), 0, NULL, 0, 0}
-#define FLOWMESH_NACK_OPTIONS_INIT {sizeof(flowmesh_nack_options_t), 0, NULL, 0}
+#define FLOWMESH_ENQUEUE_OPTIONS_INIT {sizeof(flowmesh_enqueue_options_t), 0, NULL, NULL, NULL, 0, NULL, 0}
+#define FLOWMESH_RESERVE_OPTIONS_INIT {sizeof(flowmesh_reserve_options_t), 0, NULL, NULL, NULL, 0, 0}
+#define FLOWMESH_NACK_OPTIONS_INIT {sizeof(flowmesh_nack_options_t), 0, NULL, NULL, NULL, 0}
 #define FLOWMESH_QUEUE_STATS_INIT {sizeof(flowmesh_queue_stats_t), 0, 0, 0, 0, 0, 0}
 #define FLOWMESH_RETRY_POLICY_INIT                                                              \
     {sizeof(flowmesh_retry_policy_t), 3, FLOWMESH_BACKOFF_EXPONENTIAL, 1000, 60000, 2.0}
 #define FLOWMESH_CLIENT_STATS_INIT                                                              \
     {sizeof(flowmesh_client_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-#define FLOWMESH_SET_OPTIONS_INIT {sizeof(flowmesh_set_options_t), 0, NULL, 0}
+#define FLOWMESH_SET_OPTIONS_INIT {sizeof(flowmesh_set_options_t), 0, NULL, NULL, NULL, 0}
 
 /** The bytes of a NUL-terminated text, without the NUL; NULL gives an empty view. */
 static inline flowmesh_view_t flowmesh_view_str(const char *FLOWMESH_NULLABLE text)

@@ -56,6 +56,10 @@ pub struct flowmesh_call_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
 }
 
 /// When an embedded engine has acknowledged writes on disk.

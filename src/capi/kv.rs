@@ -62,6 +62,10 @@ pub struct flowmesh_set_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
     /// How long the value lives, at most a year; 0 is for ever.
     pub ttl_ms: i64,
 }

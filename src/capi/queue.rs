@@ -52,6 +52,10 @@ pub struct flowmesh_enqueue_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
     /// How long until the job is due, at most a year; 0 is now.
     pub delay_ms: i64,
     /// `header_count` headers; may be NULL when there are none.
@@ -71,6 +75,10 @@ pub struct flowmesh_reserve_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
     /// Length of the lease, at most 12 hours; 0 is 30 s.
     pub visibility_timeout_ms: i64,
     /// How long to wait for a job: 0 not at all, -1 for ever.
@@ -87,6 +95,10 @@ pub struct flowmesh_nack_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
     /// How long until the job is due again, at most a year; 0 is what the retry policy says.
     pub delay_ms: i64,
 }

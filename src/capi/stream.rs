@@ -63,6 +63,10 @@ pub struct flowmesh_write_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
 }
 
 /// Options of flowmesh_stream_read and flowmesh_stream_reader_open. Start from
@@ -76,6 +80,10 @@ pub struct flowmesh_read_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
     /// At most so many messages, 1 to 1000 (above counts as 1000); 0 is 100.
     pub max_messages: i32,
     /// Partition; all events are in 0.
@@ -92,6 +100,10 @@ pub struct flowmesh_offset_options_t {
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
+    /// Trace that the call belongs to, a W3C `traceparent`; NULL for none.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
     /// Partition; all events are in 0.
     pub partition: i32,
 }
@@ -161,8 +173,8 @@ pub extern "C" fn flowmesh_stream_write(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let stream = Arc::clone(&stream.required("stream")?.stream);
-        let events = view::events(events, count)?;
         let call = options::read(options, "options")?.call()?;
+        let events = view::events(events, count, call.trace.as_ref())?;
         let client = stream.client().clone();
         let written = client.block_on(async move { stream.write(events, &call).await })?;
         view::copy_offsets(&written, offsets);

@@ -158,7 +158,10 @@ impl Client {
         A: AsyncFn(Wire, Request<M>) -> std::result::Result<Response<T>, tonic::Status>,
     {
         let wire = self.inner().wire().await.map_err(|e| e.while_trying(&call.what()))?;
-        let request = wire.request(message);
+        let mut request = wire.request(message);
+        if let Some(trace) = &call.options.trace {
+            trace.put_into(request.metadata_mut());
+        }
         *sent = true;
         let reply = attempt(wire, request).await;
         Ok(reply.map(Response::into_inner).map_err(|status| Failure::new(&status)))

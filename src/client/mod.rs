@@ -21,6 +21,7 @@ mod rules;
 mod statistics;
 mod streams;
 mod subscription;
+mod trace;
 mod transport;
 
 pub use cancel::CancelToken;
@@ -35,3 +36,5 @@ pub use reader::Reader;
 pub use statistics::ClientStats;
 pub use streams::Stream;
 pub use subscription::{Progress, SubscribeOptions, Subscription};
+pub(crate) use trace::TRACEPARENT;
+pub use trace::TraceContext;

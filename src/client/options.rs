@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     cancel::CancelToken,
     error::{Error, Result},
+    trace::TraceContext,
 };
 
 /// The endpoint when neither the options nor `FLOWMESH_ENDPOINT` name one.
@@ -107,6 +108,9 @@ pub struct CallOptions {
     pub cancel: Option<CancelToken>,
     /// Ends this one call: what its handle cancels, where it was started asynchronously.
     pub operation: Option<CancelToken>,
+    /// The trace that it belongs to: goes to the server with the call, and into the headers of
+    /// what it stores unless the application named a trace there.
+    pub trace: Option<TraceContext>,
 }
 
 impl CallOptions {

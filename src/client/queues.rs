@@ -20,6 +20,7 @@ use super::{
     error::{Effect, Error, Outcome, Result, Status},
     options::{CallOptions, Timeout},
     rules,
+    trace::TRACEPARENT,
 };
 
 /// The longest wait that a server accepts in one request (contract 2.2).
@@ -96,13 +97,15 @@ impl Queue {
     pub async fn enqueue(&self, job: NewJob, options: &CallOptions) -> Result<Enqueued> {
         rules::not_empty("payload", &job.payload)?;
         let delay_seconds = rules::delay_seconds("delay_ms", job.delay_ms)?;
+        let mut headers = job.headers;
+        if let Some(trace) = &options.trace
+            && !headers.contains_key(TRACEPARENT)
+        {
+            headers.extend(trace.headers().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         let call = self.0.call("enqueue to", Effect::Once, options);
-        let request = EnqueueRequest {
-            resource_path: self.0.path(),
-            payload: job.payload,
-            delay_seconds,
-            headers: job.headers,
-        };
+        let request =
+            EnqueueRequest { resource_path: self.0.path(), payload: job.payload, delay_seconds, headers };
         let reply = self
             .client()
             .call(call, request, async |wire, request| {
@@ -184,7 +187,8 @@ impl Queue {
     /// together.
     pub async fn ack_all(&self, job_ids: &[String], options: &CallOptions) -> Acked {
         // The time and the token count for all of them; the closed client ends each by itself.
-        let each = CallOptions { timeout: Timeout::Never, ..CallOptions::default() };
+        let each =
+            CallOptions { timeout: Timeout::Never, trace: options.trace.clone(), ..CallOptions::default() };
         let mut running: FuturesUnordered<_> = job_ids.iter().map(|id| self.ack(id, &each)).collect();
         let mut acked = Acked { count: 0, error: None };
         let all = async {

@@ -60,6 +60,8 @@ static void initialisers_are_the_defaults(void **state)
     assert_int_equal(offset.size, sizeof(offset));
     assert_int_equal(offset.timeout_ms, 0);
     assert_null(offset.cancel);
+    assert_null(offset.traceparent);
+    assert_null(offset.tracestate);
     assert_int_equal(offset.partition, 0);
 
     flowmesh_retry_policy_t policy = FLOWMESH_RETRY_POLICY_INIT;
@@ -77,14 +79,14 @@ static void sizes_of_the_first_release(void **state)
     assert_int_equal(sizeof(flowmesh_view_t), 16);
     assert_int_equal(sizeof(flowmesh_header_t), 32);
     assert_true(sizeof(flowmesh_event_t) >= 40);
-    assert_true(sizeof(flowmesh_call_options_t) >= 24);
-    assert_true(sizeof(flowmesh_write_options_t) >= 24);
-    assert_true(sizeof(flowmesh_read_options_t) >= 32);
-    assert_true(sizeof(flowmesh_offset_options_t) >= 32);
-    assert_true(sizeof(flowmesh_enqueue_options_t) >= 48);
-    assert_true(sizeof(flowmesh_reserve_options_t) >= 40);
-    assert_true(sizeof(flowmesh_nack_options_t) >= 32);
-    assert_true(sizeof(flowmesh_set_options_t) >= 32);
+    assert_true(sizeof(flowmesh_call_options_t) >= 40);
+    assert_true(sizeof(flowmesh_write_options_t) >= 40);
+    assert_true(sizeof(flowmesh_read_options_t) >= 48);
+    assert_true(sizeof(flowmesh_offset_options_t) >= 48);
+    assert_true(sizeof(flowmesh_enqueue_options_t) >= 64);
+    assert_true(sizeof(flowmesh_reserve_options_t) >= 56);
+    assert_true(sizeof(flowmesh_nack_options_t) >= 48);
+    assert_true(sizeof(flowmesh_set_options_t) >= 48);
     assert_true(sizeof(flowmesh_group_state_t) >= 32);
     assert_true(sizeof(flowmesh_queue_stats_t) >= 56);
     assert_true(sizeof(flowmesh_retry_policy_t) >= 40);

@@ -1,4 +1,4 @@
-/* What an operator can see: statistics. */
+/* What an operator can see: statistics, traces. */
 #include "test.h"
 
 static flowmesh_client_stats_t stats_of(const flowmesh_client_t *client)
@@ -88,12 +88,104 @@ static void the_place_for_statistics_is_checked(void **state)
     flowmesh_client_free(client);
 }
 
+/* ---- traces ---------------------------------------------------------------------------- */
+
+static const char parent[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+static const char other_parent[] = "00-11111111111111111111111111111111-b7ad6b7169203331-00";
+
+static void check_message_header(const flowmesh_message_t *message, const char *key,
+                                 const char *expected)
+{
+    flowmesh_view_t value = FLOWMESH_VIEW_INIT;
+    assert_int_equal(flowmesh_message_get_header(message, key, &value), expected != NULL);
+    if (expected != NULL)
+        check_view(value, expected);
+}
+
+static void events_carry_the_trace_of_their_write(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_stream_t *stream = open_stream(client);
+    flowmesh_write_options_t options = FLOWMESH_WRITE_OPTIONS_INIT;
+    flowmesh_event_t events[] = {FLOWMESH_EVENT_INIT, FLOWMESH_EVENT_INIT};
+    flowmesh_header_t own = {FLOWMESH_VIEW_LITERAL("traceparent"), flowmesh_view_str(other_parent)};
+    flowmesh_message_batch_t *batch = NULL;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    options.traceparent = parent;
+    options.tracestate = "vendor=1";
+    events[0].payload = events[1].payload = flowmesh_view_str("x");
+    events[1].headers = &own;
+    events[1].header_count = 1;
+    OK(flowmesh_stream_write(stream, events, 2, &options, NULL, &error));
+    OK(flowmesh_stream_write(stream, events, 1, NULL, NULL, &error));
+    OK(flowmesh_stream_read(stream, 0, NULL, &batch, &error));
+    assert_int_equal(flowmesh_message_batch_count(batch), 3);
+    check_message_header(flowmesh_message_batch_at(batch, 0), "traceparent", parent);
+    check_message_header(flowmesh_message_batch_at(batch, 0), "tracestate", "vendor=1");
+    check_message_header(flowmesh_message_batch_at(batch, 1), "traceparent", other_parent);
+    check_message_header(flowmesh_message_batch_at(batch, 1), "tracestate", NULL);
+    check_message_header(flowmesh_message_batch_at(batch, 2), "traceparent", NULL);
+    flowmesh_message_batch_free(batch);
+    flowmesh_stream_free(stream);
+    flowmesh_client_free(client);
+}
+
+static void jobs_carry_the_trace_of_their_enqueue(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_enqueue_options_t options = FLOWMESH_ENQUEUE_OPTIONS_INIT;
+    flowmesh_header_t own = {FLOWMESH_VIEW_LITERAL("traceparent"), flowmesh_view_str(other_parent)};
+    flowmesh_job_t *job = NULL;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    options.traceparent = parent;
+    for (int with_own = 0; with_own < 2; with_own++) {
+        flowmesh_view_t value = FLOWMESH_VIEW_INIT;
+        options.headers = &own;
+        options.header_count = (size_t)with_own;
+        OK(flowmesh_queue_enqueue(queue, flowmesh_view_str("x"), &options, NULL, NULL, &error));
+        OK(flowmesh_queue_reserve(queue, NULL, &job, &error));
+        assert_true(flowmesh_job_get_header(job, "traceparent", &value));
+        check_view(value, with_own ? other_parent : parent);
+        OK(flowmesh_job_ack(job, NULL, &error));
+        flowmesh_job_free(job);
+    }
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+}
+
+static void malformed_traces_are_refused(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_call_options_t options = FLOWMESH_CALL_OPTIONS_INIT;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    options.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "traceparent",
+          flowmesh_client_health_check(client, &options, &error));
+    options.traceparent = parent;
+    options.tracestate = "a\n";
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "tracestate",
+          flowmesh_client_health_check(client, &options, &error));
+    options.tracestate = "v=1";
+    OK(flowmesh_client_health_check(client, &options, &error));
+    options.traceparent = NULL;
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "without a traceparent",
+          flowmesh_client_health_check(client, &options, &error));
+    flowmesh_client_free(client);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_client_has_counted_nothing),
         cmocka_unit_test(calls_are_counted_by_their_end),
         cmocka_unit_test(the_place_for_statistics_is_checked),
+        cmocka_unit_test(events_carry_the_trace_of_their_write),
+        cmocka_unit_test(jobs_carry_the_trace_of_their_enqueue),
+        cmocka_unit_test(malformed_traces_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }

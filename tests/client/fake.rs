@@ -36,7 +36,7 @@ pub fn reply(message: impl Message) -> Answer {
 
 pub struct Fake {
     pub address: SocketAddr,
-    calls: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<(String, HeaderMap)>>>,
 }
 
 impl Fake {
@@ -63,14 +63,19 @@ impl Fake {
 
     /// The names of the methods called so far.
     pub fn calls(&self) -> Vec<String> {
-        self.calls.lock().expect("calls").clone()
+        self.calls.lock().expect("calls").iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What came with the latest call.
+    pub fn last_metadata(&self) -> HeaderMap {
+        self.calls.lock().expect("calls").last().expect("there was a call").1.clone()
     }
 }
 
 async fn serve(
     socket: TcpStream,
     script: Arc<impl Fn(&str, usize) -> Answer + Send + Sync + 'static>,
-    calls: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<(String, HeaderMap)>>>,
 ) {
     let Ok(mut connection) = h2::server::handshake(socket).await else { return };
     let (cut, mut is_cut) = tokio::sync::mpsc::channel::<()>(1);
@@ -85,13 +90,14 @@ async fn serve(
         let (script, calls, cut) = (script.clone(), calls.clone(), cut.clone());
         tokio::spawn(async move {
             let method = request.uri().path().rsplit('/').next().expect("a path").to_owned();
+            let metadata = request.headers().clone();
             let mut body = request.into_body();
             while let Some(Ok(chunk)) = body.data().await {
                 body.flow_control().release_capacity(chunk.len()).expect("it was received");
             }
             let before = {
                 let mut calls = calls.lock().expect("calls");
-                calls.push(method.clone());
+                calls.push((method.clone(), metadata));
                 calls.len() - 1
             };
             answer(script(&method, before), respond, cut).await;

@@ -4,8 +4,9 @@
 //! struct shorter than in the first release was never initialised; a longer one is fine as long
 //! as what this library does not know is zero.
 
-use std::{fmt::Display, mem::MaybeUninit, ptr, slice};
+use std::{ffi::c_char, fmt::Display, mem::MaybeUninit, ptr, slice};
 
+use super::view;
 use crate::{
     capi::{
         cancel::flowmesh_cancel_t,
@@ -22,7 +23,7 @@ use crate::{
             flowmesh_write_options_t,
         },
     },
-    client::{CallOptions, Error, Result, Timeout},
+    client::{CallOptions, Error, Result, Timeout, TraceContext},
 };
 
 /// A `#[repr(C)]` struct whose first field is `size: usize`.
@@ -55,14 +56,14 @@ macro_rules! size_prefixed {
 compile_error!("the sizes of the first release are those of 64-bit systems");
 
 size_prefixed! {
-    flowmesh_call_options_t = 24
-    flowmesh_write_options_t = 24
-    flowmesh_read_options_t = 32
-    flowmesh_offset_options_t = 32
-    flowmesh_enqueue_options_t = 48
-    flowmesh_reserve_options_t = 40
-    flowmesh_nack_options_t = 32
-    flowmesh_set_options_t = 32
+    flowmesh_call_options_t = 40
+    flowmesh_write_options_t = 40
+    flowmesh_read_options_t = 48
+    flowmesh_offset_options_t = 48
+    flowmesh_enqueue_options_t = 64
+    flowmesh_reserve_options_t = 56
+    flowmesh_nack_options_t = 48
+    flowmesh_set_options_t = 48
     flowmesh_event_t = 40
     flowmesh_group_state_t = 32
     flowmesh_queue_stats_t = 56
@@ -150,23 +151,39 @@ impl<T: SizePrefixed> Out<T> {
 }
 
 /// What all options of a call have in common.
-fn call(timeout_ms: i64, cancel: *const flowmesh_cancel_t) -> Result<CallOptions> {
+fn call(
+    timeout_ms: i64,
+    cancel: *const flowmesh_cancel_t,
+    traceparent: *const c_char,
+    tracestate: *const c_char,
+) -> Result<CallOptions> {
     // SAFETY: NULL, or a handle that C keeps alive during the call.
     let cancel = unsafe { cancel.as_ref() };
     Ok(CallOptions {
         timeout: Timeout::of_call_ms(timeout_ms)?,
         cancel: cancel.map(|c| c.token.clone()),
+        trace: trace(traceparent, tracestate)?,
         ..CallOptions::default()
     })
+}
+
+/// A trace context given as two texts.
+pub fn trace(traceparent: *const c_char, tracestate: *const c_char) -> Result<Option<TraceContext>> {
+    let state = view::nullable_text(tracestate, "tracestate")?;
+    match view::nullable_text(traceparent, "traceparent")? {
+        Some(parent) => TraceContext::new(parent, state).map(Some),
+        None if state.is_some() => Err(Error::invalid("tracestate must not be given without a traceparent")),
+        None => Ok(None),
+    }
 }
 
 macro_rules! options_of_calls {
     ($($name:ident)+) => {
         $(
             impl $name {
-                /// Deadline and cancel token.
+                /// Deadline, cancel token and trace.
                 pub(in crate::capi) fn call(&self) -> Result<CallOptions> {
-                    call(self.timeout_ms, self.cancel)
+                    call(self.timeout_ms, self.cancel, self.traceparent, self.tracestate)
                 }
             }
         )+

@@ -17,7 +17,7 @@ use crate::{
         stream::flowmesh_event_t,
         view::{flowmesh_header_t, flowmesh_view_t},
     },
-    client::{Error, Result, Status},
+    client::{Error, Result, Status, TRACEPARENT, TraceContext},
 };
 
 /// No bytes.
@@ -126,8 +126,13 @@ pub fn headers(
         .collect()
 }
 
-/// Events in wire form, all in one buffer. The size of the first is the stride of the array.
-pub fn events(events: *const flowmesh_event_t, count: usize) -> Result<Vec<Bytes>> {
+/// Events in wire form, all in one buffer. The size of the first is the stride of the array. An
+/// event whose headers name no trace gets those of `trace`.
+pub fn events(
+    events: *const flowmesh_event_t,
+    count: usize,
+    trace: Option<&TraceContext>,
+) -> Result<Vec<Bytes>> {
     if count == 0 {
         return Err(Error::invalid("count must be at least 1: a write takes at least one event"));
     }
@@ -162,7 +167,11 @@ pub fn events(events: *const flowmesh_event_t, count: usize) -> Result<Vec<Bytes
             buffer.reserve(count.saturating_mul(payload.len() + 16).min(8 << 20));
         }
         // Each was checked right above, so that none is left out.
-        wire::encode_event(&mut buffer, payload, headers.iter().filter_map(|h| header(h, "").ok()));
+        let own = headers.iter().filter_map(|h| header(h, "").ok());
+        let trace = trace.filter(|_| own.clone().all(|h| h.key != TRACEPARENT));
+        let added = trace.into_iter().flat_map(TraceContext::headers);
+        let added = added.map(|(key, value)| wire::Header { key, value });
+        wire::encode_event(&mut buffer, payload, own.chain(added));
         ends.push(buffer.len());
     }
     let mut buffer = buffer.freeze();
