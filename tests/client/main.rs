@@ -3,6 +3,7 @@
 mod embedded;
 mod endpoints;
 mod fake;
+mod faults;
 mod observe;
 mod outcomes;
 mod servers;
