@@ -1,8 +1,6 @@
 /* Subscriptions: what is delivered, when it ends, who owns what. */
-#include "test.h"
+#include "peers.h"
 #include <pthread.h>
-#include <signal.h>
-#include <sys/wait.h>
 
 /* What a callback has seen, with a bell. Tests wait for events, never for time. */
 struct seen {
@@ -409,43 +407,9 @@ static void user_data_is_released_also_when_the_call_fails(void **state)
 
 /* ---- a server that dies ------------------------------------------------------------------ */
 
-/* Starts FLOWMESH_SERVER on a unix socket and waits for its "listening". */
-static pid_t start_server(const char *directory)
-{
-    char listen[96];
-    char data[96];
-    char line[256];
-    int output[2];
-    snprintf(listen, sizeof(listen), "unix:%s/socket", directory);
-    snprintf(data, sizeof(data), "%s/data", directory);
-    assert_int_equal(pipe(output), 0);
-    pid_t server = fork();
-    if (server == 0) {
-        dup2(output[1], STDERR_FILENO);
-        close(output[0]);
-        execl(getenv("FLOWMESH_SERVER"), "flowmesh-server", "--listen", listen, "--data-dir", data,
-              (char *)NULL);
-        _exit(127);
-    }
-    close(output[1]);
-    FILE *log = fdopen(output[0], "r");
-    bool listening = false;
-    while (!listening && fgets(line, sizeof(line), log) != NULL)
-        listening = strstr(line, "listening") != NULL;
-    assert_true(listening);
-    fclose(log);
-    return server;
-}
-
-static void kill_server(pid_t server)
-{
-    kill(server, SIGKILL);
-    waitpid(server, NULL, 0);
-}
-
 static void a_subscription_resumes_when_the_server_is_back(void **state)
 {
-    char directory[] = "/tmp/flowmesh-sub-XXXXXX";
+    char directory[32];
     char endpoint[96];
     flowmesh_client_t *client = NULL;
     flowmesh_stream_t *stream = NULL;
@@ -455,9 +419,9 @@ static void a_subscription_resumes_when_the_server_is_back(void **state)
     if (getenv("FLOWMESH_SERVER") == NULL)
         skip();
     start(&seen);
-    assert_non_null(mkdtemp(directory));
+    make_directory(directory);
     snprintf(endpoint, sizeof(endpoint), "unix:%s/socket", directory);
-    pid_t server = start_server(directory);
+    struct peer server = start_server(endpoint, directory);
     OK(flowmesh_client_open(endpoint, NULL, &client, &error));
     OK(flowmesh_stream_open(client, "acme", "test", "resume", &stream, &error));
     seen.last = write_numbers(stream, 0, 10);
@@ -465,11 +429,11 @@ static void a_subscription_resumes_when_the_server_is_back(void **state)
     subscribe(stream, options, &seen);
     flowmesh_subscription_options_free(options);
     await_last(&seen);
-    kill_server(server);
+    kill_peer(&server);
     pthread_mutex_lock(&seen.lock);
     AWAIT(&seen, seen.lost > 0);
     pthread_mutex_unlock(&seen.lock);
-    server = start_server(directory);
+    server = start_server(endpoint, directory);
     /* The write takes a connection of its own time; the subscription comes back by itself. */
     OK(flowmesh_client_connect(client, PATIENCE_MS, &error));
     seen.last = write_numbers(stream, 10, 10);
@@ -478,10 +442,8 @@ static void a_subscription_resumes_when_the_server_is_back(void **state)
     close_and_check(&seen);
     flowmesh_stream_free(stream);
     flowmesh_client_free(client);
-    kill_server(server);
-    char command[80];
-    snprintf(command, sizeof(command), "rm -r %s", directory);
-    assert_int_equal(system(command), 0);
+    kill_peer(&server);
+    remove_directory(directory);
 }
 
 int main(void)
