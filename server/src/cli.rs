@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum, builder::FalseyValueParser};
-use flowmesh_server::{FsyncPolicy, net::Address, services::DEFAULT_MAX_MESSAGE_BYTES};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
+use flowmesh_server::{FsyncPolicy, access::Permission, net::Address, services::DEFAULT_MAX_MESSAGE_BYTES};
 use tracing::level_filters::LevelFilter;
 
 /// Streams, queues and KV over gRPC, stored in one directory.
@@ -17,9 +17,14 @@ use tracing::level_filters::LevelFilter;
         1  failed while running, or was stopped at once\n  \
         2  wrong usage\n  \
         3  the data directory cannot be used: in use, not writable, unknown format\n  \
-        4  cannot listen on an address"
+        4  cannot listen on an address\n  \
+        5  the token file cannot be used",
+    args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Where to listen: IP:PORT, localhost:PORT or unix:PATH; may be repeated.
     #[arg(
         long,
@@ -53,6 +58,11 @@ pub struct Cli {
     #[arg(long, env = "FLOWMESH_NO_CREATE", value_parser = FalseyValueParser::new())]
     pub no_create: bool,
 
+    /// Who may call: a file of tokens, as `flowmesh-server token new` makes them. Read again when it
+    /// changes and on SIGHUP. Without it, anybody may call.
+    #[arg(long, value_name = "FILE", env = "FLOWMESH_TOKENS")]
+    pub tokens: Option<PathBuf>,
+
     /// Listen beyond this machine although callers are not authenticated.
     #[arg(long, env = "FLOWMESH_INSECURE", value_parser = FalseyValueParser::new())]
     pub insecure: bool,
@@ -64,6 +74,42 @@ pub struct Cli {
     /// Form of log lines.
     #[arg(long, value_name = "FORMAT", env = "FLOWMESH_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tokens for callers.
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Makes a token: prints it, once, and the entry to append to the token file.
+    New(NewToken),
+}
+
+/// What the token is to be good for.
+#[derive(Debug, Args)]
+pub struct NewToken {
+    /// The tenant whose resources it reaches.
+    #[arg(long, value_name = "NAME")]
+    pub tenant: String,
+
+    /// A namespace that it reaches; may be repeated. Without any: all of the tenant's.
+    #[arg(long = "namespace", value_name = "NAME")]
+    pub namespaces: Vec<String>,
+
+    /// What it may do; may be repeated: kv.read, kv.write, queue.read, queue.write, stream.read,
+    /// stream.write.
+    #[arg(long = "permission", value_name = "NAME", required = true, num_args = 1..)]
+    pub permissions: Vec<Permission>,
+
+    /// How long it is good: a number with s, m, h or d. Without it: until it is revoked.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub expires: Option<Duration>,
 }
 
 /// Levels of the log.
@@ -111,4 +157,18 @@ fn fsync(text: &str) -> Result<FsyncPolicy, String> {
         },
         _ => Err("want always, interval, interval:MS or none".into()),
     }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "want a number above 0 with s, m, h or d, such as 90d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).filter(|&s| s > 0).map(Duration::from_secs).ok_or_else(wrong)
 }

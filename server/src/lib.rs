@@ -4,6 +4,7 @@
 //! [`services`] speaks the wire contract on top of it. The server binary puts the services on
 //! sockets, the client library calls them in its own process (`embedded:`).
 
+pub mod access;
 pub mod clock;
 pub mod commit;
 pub mod database;

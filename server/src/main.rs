@@ -1,12 +1,18 @@
 //! The server binary: reads its settings, opens the data directory, serves until told to stop.
 
 mod cli;
+mod token;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use cli::{Cli, LogFormat};
-use flowmesh_server::{Engine, EngineOptions, FsyncPolicy, clock::Clock, net::Server};
+use cli::{Cli, Command, LogFormat, TokenCommand};
+use flowmesh_server::{
+    Engine, EngineOptions, FsyncPolicy,
+    access::{self, Authority},
+    clock::Clock,
+    net::Server,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -14,19 +20,29 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 const FAILED: u8 = 1;
 const BAD_DATA_DIRECTORY: u8 = 3;
 const CANNOT_LISTEN: u8 = 4;
+const BAD_TOKENS: u8 = 5;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    match cli.command.take() {
+        Some(Command::Token(TokenCommand::New(wanted))) => token::new(wanted),
+        None => serve(&cli),
+    }
+}
+
+fn serve(cli: &Cli) -> ExitCode {
     if !cli.insecure
+        && cli.tokens.is_none()
         && let Some(address) = cli.listen.iter().find(|address| !address.is_local())
     {
         let message = format!(
             "{address} can be reached from other machines and callers are not authenticated: \
-             listen on a loopback address or a unix socket, or allow it with --insecure"
+             list callers with --tokens, listen on a loopback address or a unix socket, or allow it \
+             with --insecure"
         );
         Cli::command().error(ErrorKind::ValueValidation, message).exit();
     }
-    log_to_stderr(&cli);
+    log_to_stderr(cli);
 
     let options = EngineOptions {
         data_dir: Some(cli.data_dir.clone()),
@@ -43,7 +59,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(FAILED, &e),
     };
-    let code = runtime.block_on(run(&cli, engine));
+    let code = runtime.block_on(run(cli, engine));
     // A storage that hangs must not hold up the end.
     runtime.shutdown_background();
     code
@@ -53,6 +69,15 @@ async fn run(cli: &Cli, engine: Engine) -> ExitCode {
     let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(e), _) | (_, Err(e)) => return fail(FAILED, &e),
+    };
+    let authority: Option<Arc<dyn Authority>> = match cli.tokens.as_deref().map(access::keep).transpose() {
+        Ok(None) => None,
+        Ok(Some(tokens)) => Some(tokens),
+        Err(e) => {
+            engine.close();
+            tracing::error!("the token file is not good: {e}");
+            return ExitCode::from(BAD_TOKENS);
+        }
     };
     let server = match Server::bind(&cli.listen).await {
         Ok(server) => server,
@@ -69,7 +94,10 @@ async fn run(cli: &Cli, engine: Engine) -> ExitCode {
         "listening on {}",
         addresses.join(", ")
     );
-    if server.serve(engine, cli.max_message_bytes as usize, asked_to_stop(terminate, interrupt)).await {
+    if server
+        .serve(engine, cli.max_message_bytes as usize, authority, asked_to_stop(terminate, interrupt))
+        .await
+    {
         tracing::info!("stopped");
         ExitCode::SUCCESS
     } else {

@@ -46,6 +46,12 @@ impl ResourceName {
         Self(format!("{}-dlq", self.0))
     }
 
+    /// Its first two parts, which hold no `/`.
+    pub fn tenant_and_namespace(&self) -> (&str, &str) {
+        let mut parts = self.0.splitn(3, '/');
+        (parts.next().unwrap_or(""), parts.next().unwrap_or(""))
+    }
+
     /// The canonical path.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -28,7 +28,7 @@ pub fn serve(address: &str) -> String {
             let server = Server::bind(&[address]).await.expect("bind");
             let address = server.addresses().next().expect("an address").to_string();
             sender.send(address).expect("the test waits");
-            server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, std::future::pending()).await
+            server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, None, std::future::pending()).await
         })
     });
     bound.recv().expect("the server starts")

@@ -190,7 +190,7 @@ async fn serve(address: &str, engine: Engine, setup: Setup) -> (Link, Running) {
         // A dropped sender means that the test is over.
         let _ = stopped.await;
     };
-    let served = tokio::spawn(server.serve(engine, setup.max_message_bytes, stopped));
+    let served = tokio::spawn(server.serve(engine, setup.max_message_bytes, None, stopped));
     let channel = Endpoint::from_shared(uri).expect("a uri").connect().await.expect("a connection");
     (Link::Remote(channel), Running::Server { stop, served })
 }

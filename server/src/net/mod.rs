@@ -8,7 +8,7 @@ mod connection;
 mod dispatch;
 mod listener;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -23,6 +23,7 @@ use listener::Listener;
 
 use crate::{
     Engine,
+    access::Authority,
     services::{Gate, Routes},
 };
 
@@ -61,7 +62,7 @@ impl Server {
         self.listeners.iter().map(Listener::address)
     }
 
-    /// Serves `engine` until `stop` resolves, then stops in order: no new connections and calls,
+    /// Serves `engine` to those whom `authority` knows (`None`: to anybody) until `stop` resolves, then stops in order: no new connections and calls,
     /// waiting calls end with UNAVAILABLE, the engine commits and closes. Connections that have
     /// not ended after [`GRACE`] are cut: a peer that does not read must not hold up the stop.
     /// Tells whether the engine was closed by then.
@@ -69,6 +70,7 @@ impl Server {
         self,
         engine: Engine,
         max_message_bytes: usize,
+        authority: Option<Arc<dyn Authority>>,
         stop: impl Future<Output = ()>,
     ) -> bool {
         let (reporter, health) = tonic_health::server::health_reporter();
@@ -76,11 +78,8 @@ impl Server {
         for service in dispatch::SERVICE_NAMES {
             reporter.set_service_status(service, serving).await;
         }
-        let gate = Gate::new(Dispatch::new(
-            Routes::new(engine.clone(), max_message_bytes),
-            health,
-            dispatch::reflection(),
-        ));
+        let routes = Routes::new(engine.clone(), max_message_bytes);
+        let gate = Gate::new(Dispatch::new(routes, health, dispatch::reflection()), authority);
 
         let (stopping, stopped) = watch::channel(());
         let mut accepting = JoinSet::new();

@@ -1,7 +1,8 @@
 //! The one layer around every call, unary or streaming: what must hold whatever the method.
 //!
-//! Authentication belongs at its entrance. On the way out it puts right the codes that the gRPC
-//! library chooses for bad requests, and it turns a panic into INTERNAL.
+//! At its entrance the caller is authenticated; what the caller may do, the services ask. On the
+//! way out it puts right the codes that the gRPC library chooses for bad requests, and it turns a
+//! panic into INTERNAL.
 
 use std::{
     any::Any,
@@ -9,25 +10,52 @@ use std::{
     error::Error as _,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 
-use crate::Error;
+use super::service_name;
+use crate::{
+    Error,
+    access::{Authority, Caller},
+};
 
 /// Texts above this are cut: a status travels in headers, and clients limit those.
 const MAX_TEXT: usize = 1024;
 
+/// Services that anybody may call: whether a server lives is no secret.
+const OPEN: [&str; 2] = ["flowmesh.v1.HealthService", "grpc.health.v1.Health"];
+
 /// Wraps the dispatch of calls.
-#[derive(Debug, Clone)]
-pub(crate) struct Gate<S>(S);
+#[derive(Clone)]
+pub(crate) struct Gate<S> {
+    dispatch: S,
+    /// Who may call; `None` for anybody.
+    authority: Option<Arc<dyn Authority>>,
+}
 
 impl<S> Gate<S> {
-    pub(crate) fn new(dispatch: S) -> Self {
-        Self(dispatch)
+    pub(crate) fn new(dispatch: S, authority: Option<Arc<dyn Authority>>) -> Self {
+        Self { dispatch, authority }
+    }
+
+    /// Who makes the call, or why it is refused.
+    fn caller(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Status> {
+        let Some(authority) = &self.authority else { return Ok(Caller::anybody()) };
+        if OPEN.contains(&service_name(path)) {
+            return Ok(Caller::anybody());
+        }
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return Err(Status::unauthenticated("the call carries no token"));
+        };
+        let Some(token) = value.as_bytes().strip_prefix(b"Bearer ") else {
+            return Err(Status::unauthenticated("authorization must be `Bearer ` and a token"));
+        };
+        authority.caller(token).ok_or_else(|| Status::unauthenticated("the token is unknown or has expired"))
     }
 }
 
@@ -41,17 +69,39 @@ where
     type Future = Guarded<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
+        self.dispatch.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        Guarded(self.0.call(request))
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.caller(request.uri().path(), request.headers()) {
+            Ok(caller) if caller.is_anybody() => Guarded::new(self.dispatch.call(request), None),
+            Ok(caller) => {
+                request.extensions_mut().insert(caller.clone());
+                Guarded::new(self.dispatch.call(request), Some(caller))
+            }
+            Err(status) => Guarded(State::Refused(Some(status))),
+        }
     }
 }
 
 /// A call on its way through the gate.
-#[derive(Debug)]
-pub struct Guarded<F>(F);
+pub struct Guarded<F>(State<F>);
+
+enum State<F> {
+    Refused(Option<Status>),
+    Running {
+        call: F,
+        caller: Option<Caller>,
+        /// Made when the call waits: most never do.
+        ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    },
+}
+
+impl<F> Guarded<F> {
+    fn new(call: F, caller: Option<Caller>) -> Self {
+        Self(State::Running { call, caller, ended: None })
+    }
+}
 
 impl<F> Future for Guarded<F>
 where
@@ -60,13 +110,28 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match catch(|| Pin::new(&mut self.0).poll(cx)) {
-            Ok(Poll::Ready(Ok(reply))) => Poll::Ready(Ok(correct(reply))),
+        let (call, caller, ended) = match &mut self.0 {
+            State::Refused(status) => {
+                let status = status.take().expect("a refused call is polled once");
+                return Poll::Ready(Ok(status.into_http()));
+            }
+            State::Running { call, caller, ended } => (call, caller, ended),
+        };
+        match catch(|| Pin::new(call).poll(cx)) {
+            Ok(Poll::Ready(Ok(reply))) => return Poll::Ready(Ok(correct(reply))),
             Ok(Poll::Ready(Err(never))) => match never {},
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(status) => Poll::Ready(Ok(status.into_http())),
+            Ok(Poll::Pending) => {}
+            Err(status) => return Poll::Ready(Ok(status.into_http())),
         }
+        let Some(caller) = caller else { return Poll::Pending };
+        let ended = ended.get_or_insert_with(|| Box::pin(caller.ended()));
+        ended.as_mut().poll(cx).map(|()| Ok(token_ended().into_http()))
     }
+}
+
+/// How calls end whose token is revoked, or expires.
+pub(super) fn token_ended() -> Status {
+    Status::unauthenticated("the token was revoked or has expired")
 }
 
 /// Runs one poll of a call; a panic ends that call with INTERNAL and nothing else.

@@ -38,7 +38,7 @@ use tower::Service;
 pub(crate) use gate::Gate;
 use gate::Guarded;
 
-use crate::{Engine, Error, ErrorKind};
+use crate::{Engine, Error, ErrorKind, access::Caller};
 
 /// Largest request message unless configured otherwise, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -54,7 +54,7 @@ pub struct Services(Gate<Routes>);
 impl Services {
     /// The services over `engine`; requests above `max_message_bytes` are refused.
     pub fn new(engine: Engine, max_message_bytes: usize) -> Self {
-        Self(Gate::new(Routes::new(engine, max_message_bytes)))
+        Self(Gate::new(Routes::new(engine, max_message_bytes), None))
     }
 }
 
@@ -133,6 +133,12 @@ where
 /// `package.Service` of the method path `/package.Service/Method`.
 pub(crate) fn service_name(path: &str) -> &str {
     path.strip_prefix('/').and_then(|p| p.split_once('/')).map_or("", |(service, _)| service)
+}
+
+/// Who calls, and the message. The gate has said who; where there is no authentication, anybody.
+fn open<T>(request: tonic::Request<T>) -> (Caller, T) {
+    let (_, mut extensions, message) = request.into_parts();
+    (extensions.remove().unwrap_or_else(Caller::anybody), message)
 }
 
 /// The `status` field of every OK reply.

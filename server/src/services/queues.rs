@@ -13,8 +13,9 @@ use flowmesh_proto::{
 };
 use tonic::{Request, Response, Result, Status, async_trait};
 
-use super::{PAGE_BYTES, fields, ok};
+use super::{PAGE_BYTES, fields, ok, open};
 use crate::{
+    access::Permission,
     engine::{Lease, Nacked, NewJob, QueueStore},
     resource::ResourceKind::Queue as KIND,
 };
@@ -36,17 +37,18 @@ impl Queues {
 #[async_trait]
 impl QueueService for Queues {
     async fn enqueue(&self, request: Request<EnqueueRequest>) -> Result<Response<EnqueueResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         fields::not_empty("payload", &r.payload)?;
         fields::seconds("delay_seconds", r.delay_seconds)?;
         let job = NewJob { payload: r.payload, headers: r.headers, delay_seconds: r.delay_seconds };
+        caller.may(Permission::QueueWrite, &queue)?;
         let stored = self.queues.enqueue(&queue, job).await?;
         Ok(Response::new(EnqueueResponse { status: ok(), job_id: stored.job_id, seq: stored.seq }))
     }
 
     async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         let lease = Lease {
             max_jobs: 1,
@@ -54,12 +56,13 @@ impl QueueService for Queues {
             visibility_seconds: fields::visibility(r.visibility_timeout_seconds)?,
             wait_seconds: fields::long_poll(r.long_poll_timeout_seconds),
         };
+        caller.may(Permission::QueueRead, &queue)?;
         let job = self.queues.lease(&queue, lease).await?.pop();
         Ok(Response::new(ReserveResponse { status: ok(), job }))
     }
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         let lease = Lease {
             max_jobs: fields::page(r.max_jobs, 1, MAX_RECEIVE),
@@ -67,23 +70,26 @@ impl QueueService for Queues {
             visibility_seconds: fields::visibility(r.visibility_timeout_seconds)?,
             wait_seconds: fields::long_poll(r.long_poll_timeout_seconds),
         };
+        caller.may(Permission::QueueRead, &queue)?;
         let jobs = self.queues.lease(&queue, lease).await?;
         Ok(Response::new(ReceiveResponse { status: ok(), jobs }))
     }
 
     async fn ack(&self, request: Request<AckRequest>) -> Result<Response<AckResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         fields::not_empty("job_id", r.job_id.as_bytes())?;
+        caller.may(Permission::QueueRead, &queue)?;
         self.queues.ack(&queue, &r.job_id).await?;
         Ok(Response::new(AckResponse { status: ok() }))
     }
 
     async fn nack(&self, request: Request<NackRequest>) -> Result<Response<NackResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         fields::not_empty("job_id", r.job_id.as_bytes())?;
         fields::seconds("delay_seconds", r.delay_seconds)?;
+        caller.may(Permission::QueueRead, &queue)?;
         match self.queues.nack(&queue, &r.job_id, r.delay_seconds).await? {
             Nacked::Waiting => Ok(Response::new(NackResponse { status: ok() })),
             Nacked::DeadLettered => Err(Status::failed_precondition(format!(
@@ -97,7 +103,9 @@ impl QueueService for Queues {
         &self,
         request: Request<GetQueueStatsRequest>,
     ) -> Result<Response<GetQueueStatsResponse>> {
-        let queue = fields::resource(request.into_inner().resource_path, KIND)?;
+        let (caller, r) = open(request);
+        let queue = fields::resource(r.resource_path, KIND)?;
+        caller.may(Permission::QueueRead, &queue)?;
         let stats = self.queues.stats(&queue).await?;
         Ok(Response::new(GetQueueStatsResponse { status: ok(), stats: Some(stats) }))
     }
@@ -106,9 +114,10 @@ impl QueueService for Queues {
         &self,
         request: Request<SetRetryPolicyRequest>,
     ) -> Result<Response<SetRetryPolicyResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         let policy = fields::retry_policy(r.policy)?;
+        caller.may(Permission::QueueWrite, &queue)?;
         self.queues.set_retry_policy(&queue, policy).await?;
         Ok(Response::new(SetRetryPolicyResponse { status: ok() }))
     }
@@ -117,7 +126,9 @@ impl QueueService for Queues {
         &self,
         request: Request<GetRetryPolicyRequest>,
     ) -> Result<Response<GetRetryPolicyResponse>> {
-        let queue = fields::resource(request.into_inner().resource_path, KIND)?;
+        let (caller, r) = open(request);
+        let queue = fields::resource(r.resource_path, KIND)?;
+        caller.may(Permission::QueueRead, &queue)?;
         let policy = self.queues.retry_policy(&queue).await?;
         Ok(Response::new(GetRetryPolicyResponse { status: ok(), policy: Some(policy) }))
     }
@@ -126,9 +137,10 @@ impl QueueService for Queues {
         &self,
         request: Request<ListDlqJobsRequest>,
     ) -> Result<Response<ListDlqJobsResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         let max_jobs = fields::page(r.max_jobs, DEFAULT_DEAD_LETTERS, usize::MAX);
+        caller.may(Permission::QueueRead, &queue)?;
         let jobs = self.queues.dead_letters(&queue, max_jobs, PAGE_BYTES).await?;
         Ok(Response::new(ListDlqJobsResponse { status: ok(), jobs }))
     }
@@ -137,9 +149,10 @@ impl QueueService for Queues {
         &self,
         request: Request<ReplayDlqJobRequest>,
     ) -> Result<Response<ReplayDlqJobResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let queue = fields::resource(r.resource_path, KIND)?;
         fields::not_empty("job_id", r.job_id.as_bytes())?;
+        caller.may(Permission::QueueWrite, &queue)?;
         let stored = self.queues.replay_dead_letter(&queue, &r.job_id).await?;
         Ok(Response::new(ReplayDlqJobResponse { status: ok(), job_id: stored.job_id, seq: stored.seq }))
     }

@@ -14,8 +14,9 @@ use flowmesh_proto::{
 };
 use tonic::{Request, Response, Result, async_trait};
 
-use super::{PAGE_BYTES, fields, ok, subscription::Subscription};
+use super::{PAGE_BYTES, fields, ok, open, subscription::Subscription};
 use crate::{
+    access::Permission,
     engine::StreamStore,
     resource::{ResourceKind::Stream as KIND, ResourceName},
 };
@@ -56,18 +57,20 @@ impl StreamService for Streams {
         &self,
         request: Request<WriteEventsRequest>,
     ) -> Result<Response<WriteEventsResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
         fields::events(&r.events)?;
         let count = r.events.len() as i64;
+        caller.may(Permission::StreamWrite, &stream)?;
         let first = self.streams.append(&stream, r.events).await?;
         Ok(Response::new(WriteEventsResponse { status: ok(), offsets: (first..first + count).collect() }))
     }
 
     async fn read_stream(&self, request: Request<ReadStreamRequest>) -> Result<Response<ReadStreamResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
         fields::offset("offset", r.offset, 0)?;
+        caller.may(Permission::StreamRead, &stream)?;
         let messages = if partition(r.partition) == 0 {
             let max_messages = fields::page(r.max_messages, DEFAULT_PAGE, MAX_PAGE);
             self.streams.read(&stream, r.offset, max_messages, PAGE_BYTES).await?
@@ -79,11 +82,12 @@ impl StreamService for Streams {
     }
 
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Subscription>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
         fields::group(&r.consumer_group)?;
         fields::offset("start_offset", r.start_offset, ONLY_NEW)?;
         // Headers leave when this function returns: by then the position is fixed.
+        caller.may(Permission::StreamRead, &stream)?;
         let follow = self.streams.follow(&stream).await?;
         let offset = match r.start_offset {
             // Nothing ever arrives in another partition; at the last offset there is nothing either.
@@ -92,26 +96,28 @@ impl StreamService for Streams {
             ONLY_NEW => follow.latest() + 1,
             offset => offset,
         };
-        Ok(Response::new(Subscription::new(follow, offset)))
+        Ok(Response::new(Subscription::new(follow, offset, &caller)))
     }
 
     async fn commit_offset(
         &self,
         request: Request<CommitOffsetRequest>,
     ) -> Result<Response<CommitOffsetResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
         fields::group(&r.consumer_group)?;
         fields::offset("offset", r.offset, -1)?;
         let group = group_key(&r.consumer_group, partition(r.partition));
+        caller.may(Permission::StreamRead, &stream)?;
         self.streams.commit(&stream, &group, r.offset).await?;
         Ok(Response::new(CommitOffsetResponse { status: ok() }))
     }
 
     async fn get_offset(&self, request: Request<GetOffsetRequest>) -> Result<Response<GetOffsetResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
         fields::group(&r.consumer_group)?;
+        caller.may(Permission::StreamRead, &stream)?;
         let offset = self.committed(&stream, &r.consumer_group, partition(r.partition)).await?;
         Ok(Response::new(GetOffsetResponse { status: ok(), offset }))
     }
@@ -120,8 +126,9 @@ impl StreamService for Streams {
         &self,
         request: Request<GetLatestOffsetRequest>,
     ) -> Result<Response<GetLatestOffsetResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
+        caller.may(Permission::StreamRead, &stream)?;
         let offset = self.latest(&stream, partition(r.partition)).await?;
         Ok(Response::new(GetLatestOffsetResponse { status: ok(), offset }))
     }
@@ -130,10 +137,11 @@ impl StreamService for Streams {
         &self,
         request: Request<GetConsumerGroupStateRequest>,
     ) -> Result<Response<GetConsumerGroupStateResponse>> {
-        let r = request.into_inner();
+        let (caller, r) = open(request);
         let stream = fields::resource(r.resource_path, KIND)?;
         fields::group(&r.consumer_group)?;
         let partition = partition(r.partition);
+        caller.may(Permission::StreamRead, &stream)?;
         let latest_offset = self.latest(&stream, partition).await?;
         let committed_offset = self.committed(&stream, &r.consumer_group, partition).await?;
         let state = ConsumerGroupState {

@@ -16,7 +16,7 @@ use futures_core::Stream;
 use tonic::Status;
 
 use super::gate;
-use crate::{engine::Follow, error::Result};
+use crate::{access::Caller, engine::Follow, error::Result};
 
 /// Bytes per batch, unless one message is larger.
 const BATCH_BYTES: usize = 256 << 10;
@@ -33,12 +33,17 @@ pub struct Subscription {
     batch: vec::IntoIter<Bytes>,
     /// `None` after a failure.
     fetch: Option<Fetch>,
+    /// The subscriber's token is void.
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Subscription {
-    /// Starts at `offset`; nothing is read before the first poll.
-    pub fn new(follow: Box<dyn Follow>, offset: i64) -> Self {
-        Self { batch: Vec::new().into_iter(), fetch: Some(fetch(Position { follow, offset })) }
+    /// Starts at `offset`; nothing is read before the first poll. It lasts as long as the token
+    /// of its `caller`.
+    pub fn new(follow: Box<dyn Follow>, offset: i64, caller: &Caller) -> Self {
+        let ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>> =
+            if caller.is_anybody() { None } else { Some(Box::pin(caller.ended())) };
+        Self { batch: Vec::new().into_iter(), fetch: Some(fetch(Position { follow, offset })), ended }
     }
 }
 
@@ -56,6 +61,11 @@ impl Stream for Subscription {
         loop {
             if let Some(message) = self.batch.next() {
                 return Poll::Ready(Some(Ok(SubscribeResponse { message: Some(message), status: None })));
+            }
+            let this = &mut *self;
+            if this.ended.as_mut().is_some_and(|ended| ended.as_mut().poll(cx).is_ready()) {
+                (this.ended, this.fetch) = (None, None);
+                return Poll::Ready(Some(Err(gate::token_ended())));
             }
             let Some(next) = &mut self.fetch else { return Poll::Ready(None) };
             let failure = match gate::catch(|| next.as_mut().poll(cx)) {

@@ -1,4 +1,6 @@
-//! The server binary from outside: start, summary, stop, exit codes.
+//! The server binary from outside: start, summary, stop, exit codes; who may call.
+
+mod tokens;
 
 use std::{
     fs,
