@@ -276,6 +276,23 @@ typedef struct flowmesh_client_options_t flowmesh_client_options_t;
 //     flowmesh_client_options_free(options);
 typedef struct flowmesh_client_t flowmesh_client_t;
 
+// Runs callbacks: in threads of the library, or where the application's event loop calls
+// flowmesh_dispatcher_run. Thread-safe. Any number of clients can share one.
+//
+//     flowmesh_dispatcher_t *dispatcher = NULL;
+//     struct pollfd watch = {-1, POLLIN, 0};
+//     status = flowmesh_dispatcher_new(0, &dispatcher, &error);
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_client_options_set_dispatcher(options, dispatcher, &error);
+//     }
+//     if (status == FLOWMESH_OK) {
+//         status = flowmesh_dispatcher_fd(dispatcher, &watch.fd, &error);
+//     }
+//     while (status == FLOWMESH_OK && poll(&watch, 1, -1) >= 0) {
+//         status = flowmesh_dispatcher_run(dispatcher, 0, 0, NULL, &error); // callbacks run here
+//     }
+typedef struct flowmesh_dispatcher_t flowmesh_dispatcher_t;
+
 // Why a call failed, in detail. Immutable; any thread. It belongs to the caller of the failed
 // call, who frees it; one given to a callback is lent for the call.
 //
@@ -326,6 +343,24 @@ typedef struct flowmesh_kv_t flowmesh_kv_t;
 // gave you is yours to free; one given to a callback is lent for the call, and
 // flowmesh_message_batch_retain keeps it.
 typedef struct flowmesh_message_batch_t flowmesh_message_batch_t;
+
+// One asynchronous call that was accepted, for cancelling it. Those who never cancel pass NULL for
+// it. Thread-safe.
+//
+//     static void on_value(flowmesh_error_t *error, flowmesh_value_t *value, void *user_data)
+//     {
+//         struct request *request = user_data;
+//         if (error != NULL) {
+//             fail(request, flowmesh_error_message(error));
+//         } else {
+//             answer(request, flowmesh_value_data(value));
+//         }
+//         flowmesh_error_free(error); // both are yours
+//         flowmesh_value_free(value);
+//     }
+//
+//     status = flowmesh_kv_get_async(kv, key, NULL, on_value, request, free_request, NULL, &error);
+typedef struct flowmesh_operation_t flowmesh_operation_t;
 
 // A job queue. Thread-safe. It keeps its client alive.
 //
@@ -412,6 +447,17 @@ typedef int32_t flowmesh_status_t;
 // When an embedded engine has acknowledged writes on disk.
 typedef int32_t flowmesh_fsync_t;
 
+// Called once when a call has ended: `error` is NULL on success, otherwise it is yours to free with
+// flowmesh_error_free. So are the results of the other callbacks below, unless they are lent for
+// the call; on failure they are NULL.
+typedef void (*flowmesh_done_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                         void *user_data);
+
+// Receives a yes or no; false on failure.
+typedef void (*flowmesh_bool_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                         bool result,
+                                         void *user_data);
+
 // Whether a failed call changed anything: one of the FLOWMESH_OUTCOME constants.
 typedef int32_t flowmesh_outcome_t;
 
@@ -462,6 +508,21 @@ typedef struct {
     // Deliveries, this one included.
     int32_t attempts;
 } flowmesh_job_t;
+
+// Receives how many were done, on success and on failure.
+typedef void (*flowmesh_count_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                          size_t count,
+                                          void *user_data);
+
+// Receives a value: free it with flowmesh_value_free.
+typedef void (*flowmesh_value_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                          flowmesh_value_t *FLOWMESH_NULLABLE value,
+                                          void *user_data);
+
+// Receives keys: free them with flowmesh_key_list_free.
+typedef void (*flowmesh_key_list_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                             flowmesh_key_list_t *FLOWMESH_NULLABLE keys,
+                                             void *user_data);
 
 // A message of a stream. Borrowed from its batch; later versions append fields, so never copy it
 // by value or rely on its size.
@@ -523,6 +584,37 @@ typedef struct {
     // Factor of FLOWMESH_BACKOFF_EXPONENTIAL; above 0 for every strategy.
     double backoff_multiplier;
 } flowmesh_retry_policy_t;
+
+// Receives the id, lent for the call, and the number of a new job; NULL and -1 on failure.
+typedef void (*flowmesh_enqueued_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                             const char *job_id,
+                                             int64_t seq,
+                                             void *user_data);
+
+// Receives a job: free it with flowmesh_job_free. NULL without an error: there was none.
+typedef void (*flowmesh_job_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                        flowmesh_job_t *FLOWMESH_NULLABLE job,
+                                        void *user_data);
+
+// Receives jobs: free them with flowmesh_job_batch_free.
+typedef void (*flowmesh_job_batch_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                              flowmesh_job_batch_t *FLOWMESH_NULLABLE batch,
+                                              void *user_data);
+
+// Receives counters of a queue, lent for the call.
+typedef void (*flowmesh_queue_stats_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                                const flowmesh_queue_stats_t *FLOWMESH_NULLABLE stats,
+                                                void *user_data);
+
+// Receives a retry policy, lent for the call.
+typedef void (*flowmesh_retry_policy_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                                 const flowmesh_retry_policy_t *FLOWMESH_NULLABLE policy,
+                                                 void *user_data);
+
+// Receives messages: free them with flowmesh_message_batch_free.
+typedef void (*flowmesh_batch_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                          flowmesh_message_batch_t *FLOWMESH_NULLABLE batch,
+                                          void *user_data);
 
 // What a client has counted since it was opened, and what it holds now. Each number is right by
 // itself; together they are not one instant. Start from FLOWMESH_CLIENT_STATS_INIT.
@@ -605,6 +697,22 @@ typedef struct {
     // Messages that the group has still to process, -1 when the stream is empty.
     int64_t lag;
 } flowmesh_group_state_t;
+
+// Receives the offset of each event that was written, lent for the call; none on failure.
+typedef void (*flowmesh_offsets_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                            const int64_t *offsets,
+                                            size_t count,
+                                            void *user_data);
+
+// Receives an offset; -1 on failure.
+typedef void (*flowmesh_offset_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                           int64_t offset,
+                                           void *user_data);
+
+// Receives where a consumer group stands, lent for the call.
+typedef void (*flowmesh_group_state_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
+                                                const flowmesh_group_state_t *FLOWMESH_NULLABLE state,
+                                                void *user_data);
 
 // State of a subscription.
 typedef int32_t flowmesh_subscription_state_t;
@@ -829,6 +937,14 @@ flowmesh_status_t flowmesh_client_options_set_test_clock(const flowmesh_client_o
                                                          bool test_clock,
                                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// What runs the callbacks of the client and of what is opened from it, unless that has a
+// dispatcher of its own. NULL is the default, a thread of the library. The dispatcher may be freed
+// at once, see flowmesh_dispatcher_free.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_dispatcher(const flowmesh_client_options_t *options,
+                                                         const flowmesh_dispatcher_t *FLOWMESH_NULLABLE dispatcher,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // Makes a client for `endpoint`: "host:port", "http://host:port", "unix:/path", "embedded:/dir"
 // (or a relative directory; its parent must exist) or "embedded:" (in memory, a world of its
 // own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
@@ -896,6 +1012,102 @@ flowmesh_status_t flowmesh_test_clock_advance(const flowmesh_client_t *client,
                                               int64_t by_ms,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// flowmesh_client_connect as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_connect_async(const flowmesh_client_t *client,
+                                                int64_t timeout_ms,
+                                                flowmesh_done_callback_t callback,
+                                                void *FLOWMESH_NULLABLE user_data,
+                                                flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Begins to close the client as flowmesh_client_close does: calls after this one return
+// FLOWMESH_CLOSED. The callback runs when nothing of the client is left to run, as its last one, or
+// when `timeout_ms` is over (0 does not wait, -1 for ever; FLOWMESH_DEADLINE_EXCEEDED). Cancelling the
+// operation ends the wait only. See COMPLETIONS. Does not block; any thread.
+//
+// FLOWMESH_CLOSED: flowmesh_shutdown has closed the client already.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_close_async(const flowmesh_client_t *client,
+                                              int64_t timeout_ms,
+                                              flowmesh_done_callback_t callback,
+                                              void *FLOWMESH_NULLABLE user_data,
+                                              flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                              flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_client_health_check as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_health_check_async(const flowmesh_client_t *client,
+                                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                     flowmesh_done_callback_t callback,
+                                                     void *FLOWMESH_NULLABLE user_data,
+                                                     flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                     flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_client_readiness_check as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_readiness_check_async(const flowmesh_client_t *client,
+                                                        const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                        flowmesh_bool_callback_t callback,
+                                                        void *FLOWMESH_NULLABLE user_data,
+                                                        flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                        flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes a dispatcher. `threads` 0: the application runs it, with flowmesh_dispatcher_run. Otherwise
+// the library starts so many threads for it (at most 1024), named "flowmesh-callback". Does not
+// block; any thread. Free it with flowmesh_dispatcher_free.
+//
+// FLOWMESH_RESOURCE_EXHAUSTED: no descriptor or no thread can be had.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_dispatcher_new(size_t threads,
+                                          flowmesh_dispatcher_t **dispatcher,
+                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The descriptor to watch where the application runs the dispatcher: readable exactly while
+// callbacks wait, or flowmesh_dispatcher_wake was called, and no thread is inside
+// flowmesh_dispatcher_run. Level-triggered; good for poll, epoll and every event loop on them. Only
+// watch it: the library reads, writes and closes it, at the latest when the dispatcher and what
+// uses it are gone. Stop watching before you free the dispatcher. Does not block; any thread.
+//
+// FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_dispatcher_fd(const flowmesh_dispatcher_t *dispatcher,
+                                         int *fd,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Runs callbacks in the calling thread: those that wait when it begins, but at most `max` (0 for no
+// limit). When none waits, it waits for one, up to `timeout_ms` (0 does not wait, -1 for ever), and
+// meanwhile drives the connections itself. `count`, if not NULL, receives how many ran: 0 when the
+// time was up or flowmesh_dispatcher_wake was called, which are no failures. Several threads may
+// run one dispatcher; callbacks of one subscription still come one at a time.
+//
+// FLOWMESH_CLOSED: flowmesh_shutdown was called, and every callback has run.
+// FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads, or the caller is one of its callbacks.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_dispatcher_run(const flowmesh_dispatcher_t *dispatcher,
+                                          size_t max,
+                                          int64_t timeout_ms,
+                                          size_t *FLOWMESH_NULLABLE count,
+                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has one flowmesh_dispatcher_run return although no callback waits: one that waits now, or else
+// the next. Makes the descriptor readable until then. For telling an event loop of something
+// else. Does not block; any thread.
+//
+// FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads.
+flowmesh_status_t flowmesh_dispatcher_wake(const flowmesh_dispatcher_t *dispatcher,
+                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle. Clients keep what they need of it: threads of the library work on until the
+// last of them is gone; where the application has run the dispatcher, callbacks that wait or come
+// later run on the library's default thread. Does not block; any thread that is not waiting in
+// flowmesh_dispatcher_run, a callback too.
+void flowmesh_dispatcher_free(flowmesh_dispatcher_t *FLOWMESH_NULLABLE dispatcher);
+
 // The status that the call returned; FLOWMESH_OK for NULL. Does not block; any thread.
 flowmesh_status_t flowmesh_error_status(const flowmesh_error_t *FLOWMESH_NULLABLE error);
 
@@ -942,6 +1154,27 @@ flowmesh_status_t flowmesh_job_nack(const flowmesh_job_t *job,
                                     bool *FLOWMESH_NULLABLE dead_lettered,
                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// flowmesh_job_ack as an asynchronous call, see COMPLETIONS; the job may be freed at once. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_ack_async(const flowmesh_job_t *job,
+                                         const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                         flowmesh_done_callback_t callback,
+                                         void *FLOWMESH_NULLABLE user_data,
+                                         flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                         flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_job_nack as an asynchronous call, see COMPLETIONS; the callback's `result` says whether the job was
+// dead-lettered. The job may be freed at once. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_nack_async(const flowmesh_job_t *job,
+                                          const flowmesh_nack_options_t *FLOWMESH_NULLABLE options,
+                                          flowmesh_bool_callback_t callback,
+                                          void *FLOWMESH_NULLABLE user_data,
+                                          flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                          flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // What is left of the lease, 0 when it is over or the job is NULL or not leased. Counted from the
 // job's arrival by this process's own clock (a test clock's, where there is one), so that clocks
 // need not agree; the server's count began a network transit earlier. Does not block; any thread.
@@ -976,6 +1209,16 @@ flowmesh_status_t flowmesh_job_batch_ack(const flowmesh_job_batch_t *batch,
                                          const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
                                          size_t *FLOWMESH_NULLABLE acked,
                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_job_batch_ack as an asynchronous call, see COMPLETIONS; the batch may be freed at once. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_batch_ack_async(const flowmesh_job_batch_t *batch,
+                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_count_callback_t callback,
+                                               void *FLOWMESH_NULLABLE user_data,
+                                               flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                               flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Frees a batch, its jobs and every view into them; their leases stay. Does not block; any thread.
 void flowmesh_job_batch_free(flowmesh_job_batch_t *FLOWMESH_NULLABLE batch);
@@ -1046,6 +1289,62 @@ flowmesh_status_t flowmesh_kv_list_keys(const flowmesh_kv_t *kv,
                                         flowmesh_key_list_t **keys,
                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// flowmesh_kv_set as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_set_async(const flowmesh_kv_t *kv,
+                                        flowmesh_view_t key,
+                                        flowmesh_view_t value,
+                                        const flowmesh_set_options_t *FLOWMESH_NULLABLE options,
+                                        flowmesh_done_callback_t callback,
+                                        void *FLOWMESH_NULLABLE user_data,
+                                        flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                        flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_kv_get as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_get_async(const flowmesh_kv_t *kv,
+                                        flowmesh_view_t key,
+                                        const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                        flowmesh_value_callback_t callback,
+                                        void *FLOWMESH_NULLABLE user_data,
+                                        flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                        flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_kv_delete as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_delete_async(const flowmesh_kv_t *kv,
+                                           flowmesh_view_t key,
+                                           const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                           flowmesh_done_callback_t callback,
+                                           void *FLOWMESH_NULLABLE user_data,
+                                           flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                           flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_kv_exists as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_exists_async(const flowmesh_kv_t *kv,
+                                           flowmesh_view_t key,
+                                           const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                           flowmesh_bool_callback_t callback,
+                                           void *FLOWMESH_NULLABLE user_data,
+                                           flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                           flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_kv_list_keys as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_kv_list_keys_async(const flowmesh_kv_t *kv,
+                                              flowmesh_view_t prefix,
+                                              const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_key_list_callback_t callback,
+                                              void *FLOWMESH_NULLABLE user_data,
+                                              flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                              flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // The bytes of a value, borrowed until it is freed; an empty view for NULL. Does not block; any
 // thread.
 flowmesh_view_t flowmesh_value_data(const flowmesh_value_t *value);
@@ -1088,6 +1387,16 @@ void flowmesh_message_batch_free(flowmesh_message_batch_t *FLOWMESH_NULLABLE bat
 bool flowmesh_message_get_header(const flowmesh_message_t *message,
                                  const char *key,
                                  flowmesh_view_t *value);
+
+// Ends the call with FLOWMESH_CANCELLED, unless it has ended already: its callback runs once, soon,
+// and tells which. A write that was cancelled may have happened, see flowmesh_error_outcome. Does
+// not block; any thread.
+flowmesh_status_t flowmesh_operation_cancel(const flowmesh_operation_t *operation,
+                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees the handle and nothing else: the call goes on. Does not block; any thread, the call's
+// callback too.
+void flowmesh_operation_free(flowmesh_operation_t *FLOWMESH_NULLABLE operation);
 
 // Version of the library, "major.minor.patch"; compare with FLOWMESH_VERSION_STRING. The text is
 // static. Does not block; any thread.
@@ -1242,6 +1551,117 @@ flowmesh_status_t flowmesh_queue_replay_dlq_job(const flowmesh_queue_t *queue,
                                                 int64_t *FLOWMESH_NULLABLE seq,
                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// flowmesh_queue_enqueue as an asynchronous call, see COMPLETIONS; the payload is copied before it returns. Calls
+// may overtake each other: for order, enqueue the next job when the one before has ended, or use
+// a producer. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_enqueue_async(const flowmesh_queue_t *queue,
+                                               flowmesh_view_t payload,
+                                               const flowmesh_enqueue_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_enqueued_callback_t callback,
+                                               void *FLOWMESH_NULLABLE user_data,
+                                               flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                               flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_reserve as an asynchronous call, see COMPLETIONS. A job whose reply was under way
+// when the call was cancelled comes back at the end of its lease. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_reserve_async(const flowmesh_queue_t *queue,
+                                               const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_job_callback_t callback,
+                                               void *FLOWMESH_NULLABLE user_data,
+                                               flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                               flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_receive as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_receive_async(const flowmesh_queue_t *queue,
+                                               int32_t max_jobs,
+                                               const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_job_batch_callback_t callback,
+                                               void *FLOWMESH_NULLABLE user_data,
+                                               flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                               flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_ack as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_ack_async(const flowmesh_queue_t *queue,
+                                           const char *job_id,
+                                           const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                           flowmesh_done_callback_t callback,
+                                           void *FLOWMESH_NULLABLE user_data,
+                                           flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                           flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_nack as an asynchronous call, see COMPLETIONS; the callback's `result` says whether the job
+// was dead-lettered. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_nack_async(const flowmesh_queue_t *queue,
+                                            const char *job_id,
+                                            const flowmesh_nack_options_t *FLOWMESH_NULLABLE options,
+                                            flowmesh_bool_callback_t callback,
+                                            void *FLOWMESH_NULLABLE user_data,
+                                            flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                            flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_stats as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_stats_async(const flowmesh_queue_t *queue,
+                                             const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                             flowmesh_queue_stats_callback_t callback,
+                                             void *FLOWMESH_NULLABLE user_data,
+                                             flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                             flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_set_retry_policy as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_set_retry_policy_async(const flowmesh_queue_t *queue,
+                                                        const flowmesh_retry_policy_t *policy,
+                                                        const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                        flowmesh_done_callback_t callback,
+                                                        void *FLOWMESH_NULLABLE user_data,
+                                                        flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                        flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_get_retry_policy as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_get_retry_policy_async(const flowmesh_queue_t *queue,
+                                                        const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                        flowmesh_retry_policy_callback_t callback,
+                                                        void *FLOWMESH_NULLABLE user_data,
+                                                        flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                        flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_list_dlq_jobs as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_list_dlq_jobs_async(const flowmesh_queue_t *queue,
+                                                     int32_t max_jobs,
+                                                     const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                     flowmesh_job_batch_callback_t callback,
+                                                     void *FLOWMESH_NULLABLE user_data,
+                                                     flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                     flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_queue_replay_dlq_job as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_replay_dlq_job_async(const flowmesh_queue_t *queue,
+                                                      const char *job_id,
+                                                      const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                      flowmesh_enqueued_callback_t callback,
+                                                      void *FLOWMESH_NULLABLE user_data,
+                                                      flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                      flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // Makes a reader that starts at `offset` (at least 0); options->max_messages is its page size.
 // Does no I/O and does not block; any thread. Free it with flowmesh_stream_reader_free.
 FLOWMESH_MUST_CHECK
@@ -1251,9 +1671,9 @@ flowmesh_status_t flowmesh_stream_reader_open(const flowmesh_stream_t *stream,
                                               flowmesh_stream_reader_t **reader,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Reads the next page; an empty batch means that the end is reached for now. After a failure the reader stays where it was. Options given here
-// replace those of the reader. Free the batch with flowmesh_message_batch_free. Blocks up to the
-// deadline; any thread. Repeated by the library when the connection fails.
+// Reads the next page; an empty batch means that the end is reached for now. After a failure the
+// reader stays where it was. Options given here replace those of the reader. Free the batch with
+// flowmesh_message_batch_free. Blocks up to the deadline; any thread. Repeated by the library when the connection fails.
 //
 // FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
 FLOWMESH_MUST_CHECK
@@ -1261,6 +1681,17 @@ flowmesh_status_t flowmesh_stream_reader_next(const flowmesh_stream_reader_t *re
                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
                                               flowmesh_message_batch_t **batch,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_reader_next as an asynchronous call, see COMPLETIONS. Several at once get pages that follow
+// each other, but their callbacks may overtake. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_reader_next_async(const flowmesh_stream_reader_t *reader,
+                                                    const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                                    flowmesh_batch_callback_t callback,
+                                                    void *FLOWMESH_NULLABLE user_data,
+                                                    flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                    flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Frees a reader. Does not block; any thread.
 void flowmesh_stream_reader_free(flowmesh_stream_reader_t *FLOWMESH_NULLABLE reader);
@@ -1364,6 +1795,75 @@ flowmesh_status_t flowmesh_stream_group_state(const flowmesh_stream_t *stream,
                                               const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
                                               flowmesh_group_state_t *state,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_write as an asynchronous call, see COMPLETIONS; the events are copied before it returns. Calls may
+// overtake each other: for order, write the next batch when the one before has ended, or use a
+// producer. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_write_async(const flowmesh_stream_t *stream,
+                                              const flowmesh_event_t *events,
+                                              size_t count,
+                                              const flowmesh_write_options_t *FLOWMESH_NULLABLE options,
+                                              flowmesh_offsets_callback_t callback,
+                                              void *FLOWMESH_NULLABLE user_data,
+                                              flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                              flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_read as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_read_async(const flowmesh_stream_t *stream,
+                                             int64_t offset,
+                                             const flowmesh_read_options_t *FLOWMESH_NULLABLE options,
+                                             flowmesh_batch_callback_t callback,
+                                             void *FLOWMESH_NULLABLE user_data,
+                                             flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                             flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_commit_offset as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_commit_offset_async(const flowmesh_stream_t *stream,
+                                                      const char *consumer_group,
+                                                      int64_t offset,
+                                                      const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                      flowmesh_done_callback_t callback,
+                                                      void *FLOWMESH_NULLABLE user_data,
+                                                      flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                      flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_get_offset as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_get_offset_async(const flowmesh_stream_t *stream,
+                                                   const char *consumer_group,
+                                                   const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                   flowmesh_offset_callback_t callback,
+                                                   void *FLOWMESH_NULLABLE user_data,
+                                                   flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                   flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_latest_offset as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_latest_offset_async(const flowmesh_stream_t *stream,
+                                                      const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                      flowmesh_offset_callback_t callback,
+                                                      void *FLOWMESH_NULLABLE user_data,
+                                                      flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                      flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_stream_group_state as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_group_state_async(const flowmesh_stream_t *stream,
+                                                    const char *consumer_group,
+                                                    const flowmesh_offset_options_t *FLOWMESH_NULLABLE options,
+                                                    flowmesh_group_state_callback_t callback,
+                                                    void *FLOWMESH_NULLABLE user_data,
+                                                    flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                    flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Makes options with every default; free them with flowmesh_subscription_options_free. Does not
 // block; any thread.

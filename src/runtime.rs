@@ -20,7 +20,7 @@ use std::{
 
 use once_cell::sync::OnceCell;
 
-pub(crate) use dispatcher::{Dispatcher, Once, WeakDispatcher};
+pub(crate) use dispatcher::{Dispatcher, Expected, Once, WeakDispatcher};
 pub(crate) use driver::{Driver, Pinned};
 
 use crate::client::{Error, Result, Status, Timeout};

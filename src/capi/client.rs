@@ -1,11 +1,6 @@
 //! Clients and their options.
 
-use std::{
-    ffi::c_char,
-    mem::MaybeUninit,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ffi::c_char, mem::MaybeUninit, sync::Mutex, time::Duration};
 
 use super::{
     boundary::{
@@ -13,14 +8,18 @@ use super::{
         handle::{self, Required as _},
         nullable::{
             NullableCallOptions, NullableClientBox, NullableClientOptions, NullableClientOptionsBox,
-            NullableError, NullableText,
+            NullableDispatcher, NullableError, NullableText,
         },
         options, view,
     },
     cancel::flowmesh_cancel_t,
+    operation::{Prepared, Work},
     status::flowmesh_status_t,
 };
-use crate::client::{CallOptions, Client, ClientOptions, Error, Fsync, Timeout};
+use crate::{
+    client::{CallOptions, CancelToken, Client, ClientOptions, Error, Fsync, Result, Timeout},
+    runtime::{Dispatcher, lock},
+};
 
 /// How to reach a server, or how to run the engine of an embedded endpoint. Thread-safe; the
 /// client copies what it needs, so that options can be freed or changed after
@@ -28,6 +27,7 @@ use crate::client::{CallOptions, Client, ClientOptions, Error, Fsync, Timeout};
 /// the old one; they do not block.
 pub struct flowmesh_client_options_t {
     pub(super) options: Mutex<ClientOptions>,
+    dispatcher: Mutex<Option<Dispatcher>>,
 }
 
 /// A connection to one endpoint, or an engine in this process. Thread-safe; one serves any number
@@ -81,7 +81,7 @@ pub extern "C" fn flowmesh_client_options_new(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let made = flowmesh_client_options_t { options: Mutex::default() };
+        let made = flowmesh_client_options_t { options: Mutex::default(), dispatcher: Mutex::default() };
         handle::give(options.required("options")?, made);
         Ok(())
     })
@@ -212,12 +212,25 @@ pub extern "C" fn flowmesh_client_options_set_test_clock(
     guard::call(error, || change(options, |o| o.test_clock = test_clock))
 }
 
-fn change(
+/// What runs the callbacks of the client and of what is opened from it, unless that has a
+/// dispatcher of its own. NULL is the default, a thread of the library. The dispatcher may be freed
+/// at once, see flowmesh_dispatcher_free.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_dispatcher(
     options: Option<&flowmesh_client_options_t>,
-    set: impl FnOnce(&mut ClientOptions),
-) -> Result<(), Error> {
+    dispatcher: NullableDispatcher<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        *lock(&options.required("options")?.dispatcher) = dispatcher.map(|d| d.dispatcher.clone());
+        Ok(())
+    })
+}
+
+fn change(options: Option<&flowmesh_client_options_t>, set: impl FnOnce(&mut ClientOptions)) -> Result<()> {
     let options = options.required("options")?;
-    set(&mut options.options.lock().unwrap_or_else(PoisonError::into_inner));
+    set(&mut lock(&options.options));
     Ok(())
 }
 
@@ -238,11 +251,12 @@ pub extern "C" fn flowmesh_client_open(
     guard::call(error, || {
         let out = client.required("client")?;
         let mut chosen = match options {
-            Some(o) => o.options.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Some(o) => lock(&o.options).clone(),
             None => ClientOptions::default(),
         };
         chosen.endpoint = view::nullable_text(endpoint, "endpoint")?.map(str::to_owned);
-        handle::give(out, flowmesh_client_t { client: Client::open(chosen)? });
+        let dispatcher = options.and_then(|o| lock(&o.dispatcher).clone());
+        handle::give(out, flowmesh_client_t { client: Client::open_on(chosen, dispatcher)? });
         Ok(())
     })
 }
@@ -262,12 +276,7 @@ pub extern "C" fn flowmesh_client_connect(
     timeout_ms: i64,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let client = &client.required("client")?.client;
-        let call = CallOptions { timeout: Timeout::of_wait_ms(timeout_ms)?, ..CallOptions::default() };
-        let connecting = client.clone();
-        client.block_on(async move { connecting.connect(&call).await })
-    })
+    guard::call(error, || connect(client, timeout_ms, None)?.wait())
 }
 
 /// Closes the client for everything that was opened from it: waiting calls and subscriptions end
@@ -307,12 +316,7 @@ pub extern "C" fn flowmesh_client_health_check(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let client = &client.required("client")?.client;
-        let call = options::read(options, "options")?.call()?;
-        let asking = client.clone();
-        client.block_on(async move { asking.health_check(&call).await })
-    })
+    guard::call(error, || health_check(client, options, None)?.wait())
 }
 
 /// Whether the server's storage can take work; a server that is not ready is no failure. Blocks up
@@ -326,11 +330,8 @@ pub extern "C" fn flowmesh_client_readiness_check(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let client = &client.required("client")?.client;
         let ready = ready.required("ready")?;
-        let call = options::read(options, "options")?.call()?;
-        let asking = client.clone();
-        ready.write(client.block_on(async move { asking.readiness_check(&call).await })?);
+        ready.write(readiness_check(client, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -353,4 +354,37 @@ pub extern "C" fn flowmesh_test_clock_advance(
             .map_err(|_| Error::invalid(format!("by_ms must not be negative, got {by_ms}")))?;
         client.advance_test_clock(Duration::from_millis(by))
     })
+}
+
+// The operations, for both forms of each call.
+
+pub(super) fn connect(
+    client: Option<&flowmesh_client_t>,
+    timeout_ms: i64,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>> {
+    let client = client.required("client")?.client.clone();
+    let call =
+        CallOptions { timeout: Timeout::of_wait_ms(timeout_ms)?, operation: token, ..CallOptions::default() };
+    Ok(Prepared::new(client.clone(), async move { client.connect(&call).await }))
+}
+
+pub(super) fn health_check(
+    client: Option<&flowmesh_client_t>,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>> {
+    let client = client.required("client")?.client.clone();
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    Ok(Prepared::new(client.clone(), async move { client.health_check(&call).await }))
+}
+
+pub(super) fn readiness_check(
+    client: Option<&flowmesh_client_t>,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<bool>>> {
+    let client = client.required("client")?.client.clone();
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    Ok(Prepared::new(client.clone(), async move { client.readiness_check(&call).await }))
 }

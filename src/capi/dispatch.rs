@@ -123,8 +123,5 @@ pub fn close_client(client: &Client, timeout: Timeout) -> Result<()> {
     if client.dispatchers().iter().all(|d| d.join(Some(client.identity()), deadline)) {
         return Ok(());
     }
-    Err(Error::local(
-        Status::DEADLINE_EXCEEDED,
-        format!("close {}: a callback was still running at the timeout", client.endpoint()),
-    ))
+    Err(client.callback_still_runs())
 }

@@ -13,16 +13,19 @@ use super::{
         handle::{self, Required as _},
         jobs::{JobBatch, JobOwner},
         nullable::{
-            NullableBool, NullableCallOptions, NullableError, NullableJobBatchBox, NullableJobBox,
-            NullableNackOptions, NullableSize,
+            NullableBool, NullableCallOptions, NullableDrop, NullableError, NullableJobBatchBox,
+            NullableJobBox, NullableNackOptions, NullableOperation, NullableSize, NullableUserData,
         },
         options, view,
+    },
+    operation::{
+        self, Prepared, Work, flowmesh_bool_callback_t, flowmesh_count_callback_t, flowmesh_done_callback_t,
     },
     queue::FLOWMESH_JOB_ID_SIZE,
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::{Job, Nacked, Queue, Reserve, Result};
+use crate::client::{Acked, CallOptions, CancelToken, Job, Nacked, Queue, Reserve, Result};
 
 /// A job. Reached only by pointer; later versions append fields, so never copy it by value or rely
 /// on its size. Immutable, thread-safe. One from flowmesh_queue_reserve is yours to free; one from a
@@ -72,54 +75,19 @@ pub struct flowmesh_job_batch_t {
 /// The length of a lease that nobody chose.
 const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
-/// Whole seconds, as the server counts.
-fn length(reserve: Reserve) -> Duration {
+/// How long a lease lasts: whole seconds, as the server counts.
+pub(super) fn lease_length(reserve: Reserve) -> Duration {
     match u64::try_from(reserve.visibility_ms) {
         Ok(ms) if ms > 0 => Duration::from_secs(ms.div_ceil(1000)),
         _ => DEFAULT_LEASE,
     }
 }
 
-/// Hands `job`, or NULL, to C.
-pub(super) fn give(
-    queue: &Arc<Queue>,
-    job: Option<Job>,
-    reserve: Reserve,
-    out: &mut MaybeUninit<*mut flowmesh_job_t>,
-) -> Result<()> {
-    out.write(match job {
-        Some(job) => JobOwner::give(queue, job, length(reserve))?,
-        None => std::ptr::null_mut(),
-    });
-    Ok(())
-}
-
-/// Hands `jobs` to C; those that were only listed come without `reserve`.
-pub(super) fn give_batch(
-    queue: &Arc<Queue>,
-    jobs: Vec<Job>,
-    reserve: Option<Reserve>,
-    out: &mut MaybeUninit<*mut flowmesh_job_batch_t>,
-) -> Result<()> {
-    let batch = JobBatch::new(queue, jobs, reserve.map(length))?;
-    handle::give(out, flowmesh_job_batch_t { batch });
-    Ok(())
-}
-
-/// Gives the job `id` back.
-pub(super) fn nack(
-    queue: Arc<Queue>,
-    id: String,
-    options: NullableNackOptions,
-    dead_lettered: NullableBool<'_>,
-) -> Result<()> {
-    let options = options::read(options, "options")?;
-    let (call, client) = (options.call()?, queue.client().clone());
-    let nacked = client.block_on(async move { queue.nack(&id, options.delay_ms, &call).await })?;
-    if let Some(out) = dead_lettered {
-        out.write(nacked == Nacked::DeadLettered);
+impl flowmesh_job_batch_t {
+    /// A batch of jobs, leased for `lease` or only listed.
+    pub(super) fn new(queue: &Arc<Queue>, jobs: Vec<Job>, lease: Option<Duration>) -> Result<Self> {
+        Ok(Self { batch: JobBatch::new(queue, jobs, lease)? })
     }
-    Ok(())
 }
 
 /// Acknowledges the job: it is done and gone. When its lease is over and somebody else has the job,
@@ -135,14 +103,7 @@ pub extern "C" fn flowmesh_job_ack(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let owner = JobOwner::of(job.required("job")?);
-        owner.check_leased()?;
-        let call = options::read(options, "options")?.call()?;
-        let (queue, id) = (Arc::clone(owner.queue()), owner.id().to_owned());
-        let client = queue.client().clone();
-        client.block_on(async move { queue.ack(&id, &call).await })
-    })
+    guard::call(error, || ack(job, options, None)?.wait())
 }
 
 /// Gives the job back, to be tried again after options->delay_ms or the policy's backoff. A job at its
@@ -161,10 +122,45 @@ pub extern "C" fn flowmesh_job_nack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let owner = JobOwner::of(job.required("job")?);
-        owner.check_leased()?;
-        nack(Arc::clone(owner.queue()), owner.id().to_owned(), options, dead_lettered)
+        let moved = nack(job, options, None)?.wait()?;
+        if let Some(out) = dead_lettered {
+            out.write(moved);
+        }
+        Ok(())
     })
+}
+
+/// flowmesh_job_ack as an asynchronous call, see COMPLETIONS; the job may be freed at once. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_ack_async(
+    job: Option<&flowmesh_job_t>,
+    options: NullableCallOptions,
+    callback: flowmesh_done_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| ack(job, options, token))
+}
+
+/// flowmesh_job_nack as an asynchronous call, see COMPLETIONS; the callback's `result` says whether the job was
+/// dead-lettered. The job may be freed at once. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_nack_async(
+    job: Option<&flowmesh_job_t>,
+    options: NullableNackOptions,
+    callback: flowmesh_bool_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| nack(job, options, token))
 }
 
 /// What is left of the lease, 0 when it is over or the job is NULL or not leased. Counted from the
@@ -224,16 +220,7 @@ pub extern "C" fn flowmesh_job_batch_ack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let batch = &batch.required("batch")?.batch;
-        let call = options::read(options, "options")?.call()?;
-        let mut ids = Vec::with_capacity(batch.len());
-        for owner in batch.owners() {
-            owner.check_leased()?;
-            ids.push(owner.id().to_owned());
-        }
-        let queue = Arc::clone(batch.queue());
-        let client = queue.client().clone();
-        let result = client.block_on(async move { Ok(queue.ack_all(&ids, &call).await) })?;
+        let result = ack_all(batch, options, None)?.wait()?;
         if let Some(acked) = acked {
             acked.write(result.count);
         }
@@ -241,8 +228,78 @@ pub extern "C" fn flowmesh_job_batch_ack(
     })
 }
 
+/// flowmesh_job_batch_ack as an asynchronous call, see COMPLETIONS; the batch may be freed at once. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_job_batch_ack_async(
+    batch: Option<&flowmesh_job_batch_t>,
+    options: NullableCallOptions,
+    callback: flowmesh_count_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| ack_all(batch, options, token))
+}
+
 /// Frees a batch, its jobs and every view into them; their leases stay. Does not block; any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_job_batch_free(batch: NullableJobBatchBox) {
     guard::plain((), || handle::free(batch));
+}
+
+// The operations, for both forms of each call.
+
+fn ack(
+    job: Option<&flowmesh_job_t>,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>> {
+    let owner = JobOwner::of(job.required("job")?);
+    owner.check_leased()?;
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    let (queue, id) = (Arc::clone(owner.queue()), owner.id().to_owned());
+    Ok(Prepared::new(queue.client().clone(), async move { queue.ack(&id, &call).await }))
+}
+
+fn nack(
+    job: Option<&flowmesh_job_t>,
+    options: NullableNackOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<bool>>> {
+    let owner = JobOwner::of(job.required("job")?);
+    owner.check_leased()?;
+    nack_job(Arc::clone(owner.queue()), owner.id().to_owned(), options, token)
+}
+
+/// Gives the job `id` back; yields whether it was dead-lettered.
+pub(super) fn nack_job(
+    queue: Arc<Queue>,
+    id: String,
+    options: NullableNackOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<bool>>> {
+    let options = options::read(options, "options")?;
+    let (call, delay_ms) = (CallOptions { operation: token, ..options.call()? }, options.delay_ms);
+    Ok(Prepared::new(queue.client().clone(), async move {
+        Ok(queue.nack(&id, delay_ms, &call).await? == Nacked::DeadLettered)
+    }))
+}
+
+fn ack_all(
+    batch: Option<&flowmesh_job_batch_t>,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<Acked>>> {
+    let batch = &batch.required("batch")?.batch;
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    let mut ids = Vec::with_capacity(batch.len());
+    for owner in batch.owners() {
+        owner.check_leased()?;
+        ids.push(owner.id().to_owned());
+    }
+    let queue = Arc::clone(batch.queue());
+    Ok(Prepared::new(queue.client().clone(), async move { Ok(queue.ack_all(&ids, &call).await) }))
 }

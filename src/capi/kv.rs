@@ -9,17 +9,21 @@ use super::{
         guard,
         handle::{self, Required as _},
         nullable::{
-            NullableCallOptions, NullableError, NullableKeyListBox, NullableKvBox, NullableSetOptions,
-            NullableValueBox,
+            NullableCallOptions, NullableDrop, NullableError, NullableKeyListBox, NullableKvBox,
+            NullableOperation, NullableSetOptions, NullableUserData, NullableValueBox,
         },
         options, view,
     },
     cancel::flowmesh_cancel_t,
     client::flowmesh_client_t,
+    operation::{
+        self, Prepared, Work, flowmesh_bool_callback_t, flowmesh_done_callback_t,
+        flowmesh_key_list_callback_t, flowmesh_value_callback_t,
+    },
     status::flowmesh_status_t,
     view::flowmesh_view_t,
 };
-use crate::client::Kv;
+use crate::client::{CallOptions, CancelToken, Kv, Result};
 
 /// A key-value store. Thread-safe. It keeps its client alive.
 ///
@@ -115,14 +119,7 @@ pub extern "C" fn flowmesh_kv_set(
     options: NullableSetOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let kv = Arc::clone(&kv.required("kv")?.kv);
-        let key = view::utf8(key, "key")?.to_owned();
-        let value = view::copy(value, "value")?;
-        let options = options::read(options, "options")?;
-        let (call, client) = (options.call()?, kv.client().clone());
-        client.block_on(async move { kv.set(&key, value, options.ttl_ms, &call).await })
-    })
+    guard::call(error, || set(kv, key, value, options, None)?.wait())
 }
 
 /// Reads the value of a key. It belongs to the caller: flowmesh_value_free. Blocks up to the
@@ -139,12 +136,8 @@ pub extern "C" fn flowmesh_kv_get(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = Arc::clone(&kv.required("kv")?.kv);
-        let key = view::utf8(key, "key")?.to_owned();
         let out = value.required("value")?;
-        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
-        let value = client.block_on(async move { kv.get(&key, &call).await })?;
-        handle::give(out, flowmesh_value_t { value });
+        handle::give(out, get(kv, key, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -159,12 +152,7 @@ pub extern "C" fn flowmesh_kv_delete(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let kv = Arc::clone(&kv.required("kv")?.kv);
-        let key = view::utf8(key, "key")?.to_owned();
-        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
-        client.block_on(async move { kv.delete(&key, &call).await })
-    })
+    guard::call(error, || delete(kv, key, options, None)?.wait())
 }
 
 /// Asks whether a key is there. Blocks up to the deadline; any thread. Repeated by the library when
@@ -179,11 +167,8 @@ pub extern "C" fn flowmesh_kv_exists(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = Arc::clone(&kv.required("kv")?.kv);
-        let key = view::utf8(key, "key")?.to_owned();
         let out = exists.required("exists")?;
-        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
-        out.write(client.block_on(async move { kv.exists(&key, &call).await })?);
+        out.write(look_for(kv, key, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -201,14 +186,96 @@ pub extern "C" fn flowmesh_kv_list_keys(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let kv = Arc::clone(&kv.required("kv")?.kv);
-        let prefix = view::utf8(prefix, "prefix")?.to_owned();
         let out = keys.required("keys")?;
-        let (call, client) = (options::read(options, "options")?.call()?, kv.client().clone());
-        let keys = client.block_on(async move { kv.list_keys(&prefix, &call).await })?;
-        handle::give(out, flowmesh_key_list_t { keys });
+        handle::give(out, list_keys(kv, prefix, options, None)?.wait()?);
         Ok(())
     })
+}
+
+/// flowmesh_kv_set as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_kv_set_async(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    value: flowmesh_view_t,
+    options: NullableSetOptions,
+    callback: flowmesh_done_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| set(kv, key, value, options, token))
+}
+
+/// flowmesh_kv_get as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_kv_get_async(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    callback: flowmesh_value_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| get(kv, key, options, token))
+}
+
+/// flowmesh_kv_delete as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_kv_delete_async(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    callback: flowmesh_done_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| delete(kv, key, options, token))
+}
+
+/// flowmesh_kv_exists as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_kv_exists_async(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    callback: flowmesh_bool_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| look_for(kv, key, options, token))
+}
+
+/// flowmesh_kv_list_keys as an asynchronous call, see COMPLETIONS. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_kv_list_keys_async(
+    kv: Option<&flowmesh_kv_t>,
+    prefix: flowmesh_view_t,
+    options: NullableCallOptions,
+    callback: flowmesh_key_list_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| list_keys(kv, prefix, options, token))
 }
 
 /// The bytes of a value, borrowed until it is freed; an empty view for NULL. Does not block; any
@@ -243,4 +310,80 @@ pub extern "C" fn flowmesh_key_list_at(keys: Option<&flowmesh_key_list_t>, index
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_key_list_free(keys: NullableKeyListBox) {
     guard::plain((), || handle::free(keys));
+}
+
+// The operations, for both forms of each call.
+
+fn set(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    value: flowmesh_view_t,
+    options: NullableSetOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>> {
+    let kv = Arc::clone(&kv.required("kv")?.kv);
+    let key = view::utf8(key, "key")?.to_owned();
+    let value = view::copy(value, "value")?;
+    let options = options::read(options, "options")?;
+    let (call, ttl_ms) = (CallOptions { operation: token, ..options.call()? }, options.ttl_ms);
+    Ok(Prepared::new(kv.client().clone(), async move { kv.set(&key, value, ttl_ms, &call).await }))
+}
+
+fn get(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<flowmesh_value_t>>> {
+    let (kv, key, call) = with_key(kv, key, options, token)?;
+    Ok(Prepared::new(kv.client().clone(), async move {
+        Ok(flowmesh_value_t { value: kv.get(&key, &call).await? })
+    }))
+}
+
+fn delete(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>> {
+    let (kv, key, call) = with_key(kv, key, options, token)?;
+    Ok(Prepared::new(kv.client().clone(), async move { kv.delete(&key, &call).await }))
+}
+
+fn look_for(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<bool>>> {
+    let (kv, key, call) = with_key(kv, key, options, token)?;
+    Ok(Prepared::new(kv.client().clone(), async move { kv.exists(&key, &call).await }))
+}
+
+fn list_keys(
+    kv: Option<&flowmesh_kv_t>,
+    prefix: flowmesh_view_t,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<flowmesh_key_list_t>>> {
+    let kv = Arc::clone(&kv.required("kv")?.kv);
+    let prefix = view::utf8(prefix, "prefix")?.to_owned();
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    Ok(Prepared::new(kv.client().clone(), async move {
+        Ok(flowmesh_key_list_t { keys: kv.list_keys(&prefix, &call).await? })
+    }))
+}
+
+/// What the calls about one key have in common.
+fn with_key(
+    kv: Option<&flowmesh_kv_t>,
+    key: flowmesh_view_t,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<(Arc<Kv>, String, CallOptions)> {
+    let kv = Arc::clone(&kv.required("kv")?.kv);
+    let key = view::utf8(key, "key")?.to_owned();
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    Ok((kv, key, call))
 }

@@ -9,19 +9,26 @@
 mod boundary;
 /// cbindgen:ignore
 mod dispatch;
+/// cbindgen:ignore
+mod queue_calls;
 
 pub mod cancel;
 pub mod client;
+pub mod client_async;
+pub mod dispatcher;
 pub mod error;
 pub mod job;
 pub mod kv;
 pub mod message;
+pub mod operation;
 pub mod process;
 pub mod queue;
+pub mod queue_async;
 pub mod reader;
 pub mod retry_policy;
 pub mod statistics;
 pub mod status;
 pub mod stream;
+pub mod stream_async;
 pub mod subscription;
 pub mod view;

@@ -6,6 +6,7 @@ use super::{
     boundary::{
         guard,
         handle::{self, Required as _},
+        jobs::LeasedJob,
         nullable::{
             NullableBool, NullableCallOptions, NullableEnqueueOptions, NullableError, NullableInt64,
             NullableJobId, NullableNackOptions, NullableQueueBox, NullableReserveOptions,
@@ -15,11 +16,12 @@ use super::{
     cancel::flowmesh_cancel_t,
     client::flowmesh_client_t,
     job::{flowmesh_job_batch_t, flowmesh_job_t},
+    queue_calls as calls,
     retry_policy::flowmesh_retry_policy_t,
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::{NewJob, Queue, Reserve};
+use crate::client::Queue;
 
 /// A job queue. Thread-safe. It keeps its client alive.
 ///
@@ -175,18 +177,10 @@ pub extern "C" fn flowmesh_queue_enqueue(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
-        let options = options::read(options, "options")?;
-        let job = NewJob {
-            payload: view::copy(payload, "payload")?,
-            headers: view::headers(options.headers, options.header_count, "options->headers")?,
-            delay_ms: options.delay_ms,
-        };
-        let (call, client) = (options.call()?, queue.client().clone());
-        let enqueued = client.block_on(async move { queue.enqueue(job, &call).await })?;
-        view::copy_job_id(&view::job_id(&enqueued.job_id)?, job_id);
+        let (id, number) = calls::enqueue(queue, payload, options, None)?.wait()?;
+        view::copy_job_id(&id, job_id);
         if let Some(seq) = seq {
-            seq.write(enqueued.seq);
+            seq.write(number);
         }
         Ok(())
     })
@@ -206,13 +200,10 @@ pub extern "C" fn flowmesh_queue_reserve(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = job.required("job")?;
-        let options = options::read(options, "options")?;
-        let (call, client, reserve) = (options.call()?, queue.client().clone(), options.reserve());
-        let from = Arc::clone(&queue);
-        let reserved = client.block_on(async move { from.reserve(reserve, &call).await })?;
-        super::job::give(&queue, reserved, reserve, out)
+        let reserved = calls::reserve(queue, options, None)?.wait()?;
+        out.write(reserved.map_or(std::ptr::null_mut(), LeasedJob::into_raw));
+        Ok(())
     })
 }
 
@@ -229,13 +220,9 @@ pub extern "C" fn flowmesh_queue_receive(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = batch.required("batch")?;
-        let options = options::read(options, "options")?;
-        let (call, client, reserve) = (options.call()?, queue.client().clone(), options.reserve());
-        let from = Arc::clone(&queue);
-        let jobs = client.block_on(async move { from.receive(max_jobs, reserve, &call).await })?;
-        super::job::give_batch(&queue, jobs, Some(reserve), out)
+        handle::give(out, calls::receive(queue, max_jobs, options, None)?.wait()?);
+        Ok(())
     })
 }
 
@@ -250,12 +237,7 @@ pub extern "C" fn flowmesh_queue_ack(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
-        let id = view::text(job_id, "job_id")?.to_owned();
-        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
-        client.block_on(async move { queue.ack(&id, &call).await })
-    })
+    guard::call(error, || calls::ack(queue, job_id, options, None)?.wait())
 }
 
 /// Gives a leased job back by its id, to be tried again after options->delay_ms or the policy's
@@ -274,9 +256,11 @@ pub extern "C" fn flowmesh_queue_nack(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
-        let id = view::text(job_id, "job_id")?.to_owned();
-        super::job::nack(queue, id, options, dead_lettered)
+        let moved = calls::nack(queue, job_id, options, None)?.wait()?;
+        if let Some(out) = dead_lettered {
+            out.write(moved);
+        }
+        Ok(())
     })
 }
 
@@ -293,19 +277,8 @@ pub extern "C" fn flowmesh_queue_stats(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = options::Out::new(stats, "stats")?;
-        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
-        let stats = client.block_on(async move { queue.stats(&call).await })?;
-        out.write(flowmesh_queue_stats_t {
-            size: 0,
-            total_jobs: stats.total_jobs,
-            pending_jobs: stats.pending_jobs,
-            in_flight_jobs: stats.in_flight_jobs,
-            completed_jobs: stats.completed_jobs,
-            failed_jobs: stats.failed_jobs,
-            oldest_job_age_ms: stats.oldest_job_age_seconds.saturating_mul(1000),
-        });
+        out.write(calls::stats(queue, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -323,12 +296,7 @@ pub extern "C" fn flowmesh_queue_set_retry_policy(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
-        let policy = options::read_required(policy, "policy")?.check()?;
-        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
-        client.block_on(async move { queue.set_retry_policy(policy, &call).await })
-    })
+    guard::call(error, || calls::set_retry_policy(queue, policy, options, None)?.wait())
 }
 
 /// Reads the retry policy in force. `policy->size` must be set (FLOWMESH_RETRY_POLICY_INIT). Blocks
@@ -344,11 +312,8 @@ pub extern "C" fn flowmesh_queue_get_retry_policy(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = options::Out::new(policy, "policy")?;
-        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
-        let policy = client.block_on(async move { queue.retry_policy(&call).await })?;
-        out.write(flowmesh_retry_policy_t::of(&policy)?);
+        out.write(calls::get_retry_policy(queue, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -370,12 +335,9 @@ pub extern "C" fn flowmesh_queue_list_dlq_jobs(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
         let out = batch.required("batch")?;
-        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
-        let from = Arc::clone(&queue);
-        let jobs = client.block_on(async move { from.list_dlq_jobs(max_jobs, &call).await })?;
-        super::job::give_batch(&queue, jobs, None, out)
+        handle::give(out, calls::list_dlq_jobs(queue, max_jobs, options, None)?.wait()?);
+        Ok(())
     })
 }
 
@@ -397,20 +359,11 @@ pub extern "C" fn flowmesh_queue_replay_dlq_job(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let queue = Arc::clone(&queue.required("queue")?.queue);
-        let id = view::text(job_id, "job_id")?.to_owned();
-        let (call, client) = (options::read(options, "options")?.call()?, queue.client().clone());
-        let replayed = client.block_on(async move { queue.replay_dlq_job(&id, &call).await })?;
-        view::copy_job_id(&view::job_id(&replayed.job_id)?, new_job_id);
+        let (id, number) = calls::replay_dlq_job(queue, job_id, options, None)?.wait()?;
+        view::copy_job_id(&id, new_job_id);
         if let Some(seq) = seq {
-            seq.write(replayed.seq);
+            seq.write(number);
         }
         Ok(())
     })
-}
-
-impl flowmesh_reserve_options_t {
-    fn reserve(&self) -> Reserve {
-        Reserve { visibility_ms: self.visibility_timeout_ms, wait_ms: self.wait_ms }
-    }
 }

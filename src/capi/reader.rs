@@ -6,14 +6,18 @@ use super::{
     boundary::{
         guard,
         handle::{self, Required as _},
-        nullable::{NullableCallOptions, NullableError, NullableReadOptions, NullableReaderBox},
+        nullable::{
+            NullableCallOptions, NullableDrop, NullableError, NullableOperation, NullableReadOptions,
+            NullableReaderBox, NullableUserData,
+        },
         options,
     },
     message::flowmesh_message_batch_t,
+    operation::{self, Prepared, Work, flowmesh_batch_callback_t},
     status::flowmesh_status_t,
     stream::flowmesh_stream_t,
 };
-use crate::client::{CallOptions, Reader};
+use crate::client::{CallOptions, CancelToken, Reader, Result};
 
 /// Pages through a stream, remembering where it is. Thread-safe: each page goes to one caller. It
 /// keeps the stream alive.
@@ -56,9 +60,9 @@ pub extern "C" fn flowmesh_stream_reader_open(
     })
 }
 
-/// Reads the next page; an empty batch means that the end is reached for now. After a failure the reader stays where it was. Options given here
-/// replace those of the reader. Free the batch with flowmesh_message_batch_free. Blocks up to the
-/// deadline; any thread. Repeated by the library when the connection fails.
+/// Reads the next page; an empty batch means that the end is reached for now. After a failure the
+/// reader stays where it was. Options given here replace those of the reader. Free the batch with
+/// flowmesh_message_batch_free. Blocks up to the deadline; any thread. Repeated by the library when the connection fails.
 ///
 /// FLOWMESH_NOT_FOUND: nobody has written to the stream yet.
 #[must_use]
@@ -70,19 +74,46 @@ pub extern "C" fn flowmesh_stream_reader_next(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let own = reader.required("reader")?;
         let out = batch.required("batch")?;
-        let call =
-            if options.is_null() { own.call.clone() } else { options::read(options, "options")?.call()? };
-        let (reader, client) = (own.reader.clone(), own.reader.stream().client().clone());
-        let messages = client.block_on(async move { reader.next_page(&call).await })?;
-        handle::give(out, flowmesh_message_batch_t::new(messages)?);
+        handle::give(out, next(reader, options, None)?.wait()?);
         Ok(())
     })
+}
+
+/// flowmesh_stream_reader_next as an asynchronous call, see COMPLETIONS. Several at once get pages that follow
+/// each other, but their callbacks may overtake. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_stream_reader_next_async(
+    reader: Option<&flowmesh_stream_reader_t>,
+    options: NullableCallOptions,
+    callback: flowmesh_batch_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    let user_data = (user_data, drop_user_data);
+    operation::start(callback, user_data, operation, error, |token| next(reader, options, token))
 }
 
 /// Frees a reader. Does not block; any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_stream_reader_free(reader: NullableReaderBox) {
     guard::plain((), || handle::free(reader));
+}
+
+/// The operation, for both forms of the call.
+fn next(
+    reader: Option<&flowmesh_stream_reader_t>,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<flowmesh_message_batch_t>>> {
+    let own = reader.required("reader")?;
+    let call =
+        if options.is_null() { own.call.clone() } else { options::read(options, "options")?.call()? };
+    let (reader, call) = (own.reader.clone(), CallOptions { operation: token, ..call });
+    Ok(Prepared::new(reader.stream().client().clone(), async move {
+        flowmesh_message_batch_t::new(reader.next_page(&call).await?)
+    }))
 }

@@ -79,7 +79,7 @@ impl flowmesh_retry_policy_t {
             return Err(Error::local(Status::INTERNAL, message));
         };
         Ok(Self {
-            size: 0,
+            size: size_of::<Self>(),
             max_attempts: policy.max_attempts,
             backoff_strategy: *strategy,
             initial_backoff_ms: policy.initial_backoff_seconds.saturating_mul(1000),

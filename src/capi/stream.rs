@@ -15,10 +15,11 @@ use super::{
     cancel::flowmesh_cancel_t,
     client::flowmesh_client_t,
     message::flowmesh_message_batch_t,
+    operation::{Prepared, Work},
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::Stream;
+use crate::client::{CallOptions, CancelToken, Result, Stream};
 
 /// A stream: an ordered, durable log. Thread-safe. It keeps its client alive.
 ///
@@ -172,11 +173,7 @@ pub extern "C" fn flowmesh_stream_write(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = Arc::clone(&stream.required("stream")?.stream);
-        let call = options::read(options, "options")?.call()?;
-        let events = view::events(events, count, call.trace.as_ref())?;
-        let client = stream.client().clone();
-        let written = client.block_on(async move { stream.write(events, &call).await })?;
+        let written = write(stream, events, count, options, None)?.wait()?;
         view::copy_offsets(&written, offsets);
         Ok(())
     })
@@ -198,14 +195,8 @@ pub extern "C" fn flowmesh_stream_read(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = Arc::clone(&stream.required("stream")?.stream);
         let out = batch.required("batch")?;
-        let options = options::read(options, "options")?;
-        let (call, client) = (options.call()?, stream.client().clone());
-        let (partition, max_messages) = (options.partition, options.max_messages);
-        let messages =
-            client.block_on(async move { stream.read(partition, offset, max_messages, &call).await })?;
-        handle::give(out, flowmesh_message_batch_t::new(messages)?);
+        handle::give(out, read(stream, offset, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -224,13 +215,7 @@ pub extern "C" fn flowmesh_stream_commit_offset(
     options: NullableOffsetOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let stream = Arc::clone(&stream.required("stream")?.stream);
-        let group = view::text(consumer_group, "consumer_group")?.to_owned();
-        let options = options::read(options, "options")?;
-        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
-        client.block_on(async move { stream.commit_offset(&group, partition, offset, &call).await })
-    })
+    guard::call(error, || commit_offset(stream, consumer_group, offset, options, None)?.wait())
 }
 
 /// Asks for the last offset that `consumer_group` committed, -1 when none. Blocks up to the
@@ -247,12 +232,8 @@ pub extern "C" fn flowmesh_stream_get_offset(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = Arc::clone(&stream.required("stream")?.stream);
-        let group = view::text(consumer_group, "consumer_group")?.to_owned();
         let out = offset.required("offset")?;
-        let options = options::read(options, "options")?;
-        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
-        out.write(client.block_on(async move { stream.offset(&group, partition, &call).await })?);
+        out.write(get_offset(stream, consumer_group, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -270,11 +251,8 @@ pub extern "C" fn flowmesh_stream_latest_offset(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = Arc::clone(&stream.required("stream")?.stream);
         let out = offset.required("offset")?;
-        let options = options::read(options, "options")?;
-        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
-        out.write(client.block_on(async move { stream.latest_offset(partition, &call).await })?);
+        out.write(latest_offset(stream, options, None)?.wait()?);
         Ok(())
     })
 }
@@ -293,18 +271,100 @@ pub extern "C" fn flowmesh_stream_group_state(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let stream = Arc::clone(&stream.required("stream")?.stream);
-        let group = view::text(consumer_group, "consumer_group")?.to_owned();
         let out = options::Out::new(state, "state")?;
-        let options = options::read(options, "options")?;
-        let (call, client, partition) = (options.call()?, stream.client().clone(), options.partition);
-        let state = client.block_on(async move { stream.group_state(&group, partition, &call).await })?;
-        out.write(flowmesh_group_state_t {
-            size: 0,
+        out.write(group_state(stream, consumer_group, options, None)?.wait()?);
+        Ok(())
+    })
+}
+
+// The operations, for both forms of each call.
+
+pub(super) fn write(
+    stream: Option<&flowmesh_stream_t>,
+    events: *const flowmesh_event_t,
+    count: usize,
+    options: NullableWriteOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<Vec<i64>>>> {
+    let stream = Arc::clone(&stream.required("stream")?.stream);
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    let events = view::events(events, count, call.trace.as_ref())?;
+    Ok(Prepared::new(stream.client().clone(), async move { stream.write(events, &call).await }))
+}
+
+pub(super) fn read(
+    stream: Option<&flowmesh_stream_t>,
+    offset: i64,
+    options: NullableReadOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<flowmesh_message_batch_t>>> {
+    let stream = Arc::clone(&stream.required("stream")?.stream);
+    let options = options::read(options, "options")?;
+    let call = CallOptions { operation: token, ..options.call()? };
+    let (partition, max_messages) = (options.partition, options.max_messages);
+    Ok(Prepared::new(stream.client().clone(), async move {
+        flowmesh_message_batch_t::new(stream.read(partition, offset, max_messages, &call).await?)
+    }))
+}
+
+pub(super) fn commit_offset(
+    stream: Option<&flowmesh_stream_t>,
+    consumer_group: *const c_char,
+    offset: i64,
+    options: NullableOffsetOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>> {
+    let stream = Arc::clone(&stream.required("stream")?.stream);
+    let group = view::text(consumer_group, "consumer_group")?.to_owned();
+    let (call, partition) = about_offsets(options, token)?;
+    Ok(Prepared::new(stream.client().clone(), async move {
+        stream.commit_offset(&group, partition, offset, &call).await
+    }))
+}
+
+pub(super) fn get_offset(
+    stream: Option<&flowmesh_stream_t>,
+    consumer_group: *const c_char,
+    options: NullableOffsetOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<i64>>> {
+    let stream = Arc::clone(&stream.required("stream")?.stream);
+    let group = view::text(consumer_group, "consumer_group")?.to_owned();
+    let (call, partition) = about_offsets(options, token)?;
+    Ok(Prepared::new(stream.client().clone(), async move { stream.offset(&group, partition, &call).await }))
+}
+
+pub(super) fn latest_offset(
+    stream: Option<&flowmesh_stream_t>,
+    options: NullableOffsetOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<i64>>> {
+    let stream = Arc::clone(&stream.required("stream")?.stream);
+    let (call, partition) = about_offsets(options, token)?;
+    Ok(Prepared::new(stream.client().clone(), async move { stream.latest_offset(partition, &call).await }))
+}
+
+pub(super) fn group_state(
+    stream: Option<&flowmesh_stream_t>,
+    consumer_group: *const c_char,
+    options: NullableOffsetOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<flowmesh_group_state_t>>> {
+    let stream = Arc::clone(&stream.required("stream")?.stream);
+    let group = view::text(consumer_group, "consumer_group")?.to_owned();
+    let (call, partition) = about_offsets(options, token)?;
+    Ok(Prepared::new(stream.client().clone(), async move {
+        let state = stream.group_state(&group, partition, &call).await?;
+        Ok(flowmesh_group_state_t {
+            size: size_of::<flowmesh_group_state_t>(),
             committed_offset: state.committed_offset,
             latest_offset: state.latest_offset,
             lag: state.lag,
-        });
-        Ok(())
-    })
+        })
+    }))
+}
+
+fn about_offsets(options: NullableOffsetOptions, token: Option<CancelToken>) -> Result<(CallOptions, i32)> {
+    let options = options::read(options, "options")?;
+    Ok((CallOptions { operation: token, ..options.call()? }, options.partition))
 }

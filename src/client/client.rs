@@ -95,6 +95,9 @@ impl Client {
             return Err(Error::invalid("test_clock is for the endpoint `embedded:` only"));
         }
         let generation = Generation::current()?;
+        if dispatcher.as_ref().is_some_and(|d| !d.is_of(&generation)) {
+            return Err(Error::local(Status::CLOSED, "the dispatcher was closed by flowmesh_shutdown"));
+        }
         let inner = Arc::new(Inner {
             generation: generation.clone(),
             endpoint,

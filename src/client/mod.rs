@@ -7,6 +7,7 @@ mod call;
 mod cancel;
 #[expect(clippy::module_inception, reason = "a file per noun, and the noun of this one is the module's")]
 mod client;
+mod close;
 mod connect;
 #[cfg_attr(not(feature = "embedded"), path = "embedded_off.rs")]
 mod embedded;

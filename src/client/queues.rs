@@ -191,7 +191,9 @@ impl Queue {
             CallOptions { timeout: Timeout::Never, trace: options.trace.clone(), ..CallOptions::default() };
         let mut running: FuturesUnordered<_> = job_ids.iter().map(|id| self.ack(id, &each)).collect();
         let mut acked = Acked { count: 0, error: None };
+        let mut begun = false;
         let all = async {
+            begun = true;
             while let Some(result) =
                 std::future::poll_fn(|cx| embedded::gathered(|| running.poll_next_unpin(cx))).await
             {
@@ -204,7 +206,8 @@ impl Queue {
         let time = options.time(self.client().inner().options().timeout);
         if let Err(end) = self.client().until_ended(options, time, all).await {
             let what = format!("ack jobs of {}", self.0.text);
-            acked.error = Some(self.client().end_error(end, &what).with_outcome(Outcome::Unknown));
+            let outcome = if begun { Outcome::Unknown } else { Outcome::NotApplied };
+            acked.error = Some(self.client().end_error(end, &what).with_outcome(outcome));
         }
         acked
     }

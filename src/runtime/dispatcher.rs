@@ -22,7 +22,7 @@ use std::{
     os::fd::RawFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, Weak, atomic::Ordering},
-    task::Waker,
+    task::{Poll, Waker},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -73,6 +73,8 @@ struct Queue {
     tasks: HashMap<u64, Weak<Task>>,
     /// Completions that have not returned, by group; never 0.
     completions: HashMap<usize, usize>,
+    /// Wakes those that wait for something to end.
+    rest_wakers: Vec<Waker>,
     /// Threads of the library that are alive.
     threads: usize,
     stopping: bool,
@@ -175,7 +177,7 @@ impl Dispatcher {
     pub fn stop(&self, deadline: Option<Instant>) -> bool {
         let shared = &self.0.shared;
         lock(&shared.queue).stopping = true;
-        shared.bell.notify_all();
+        shared.something_ended();
         if shared.is_current() {
             return true;
         }
@@ -191,7 +193,23 @@ impl Dispatcher {
     }
 
     /// For the one owner in the application: nobody will call `run` any more. What there is to run,
-    /// now and later, `heir` runs.
+    /// now and later, the default dispatcher runs.
+    pub fn release(&self) {
+        let Some(generation) = &self.0.generation else { return };
+        if self.0.shared.event.is_none() || generation.check_process().is_err() {
+            return;
+        }
+        let alone = Arc::strong_count(&self.0) == 1;
+        if alone && lock(&self.0.shared.queue).has_rested(None) {
+            // Nothing can come any more, and no thread need be started for it.
+            return;
+        }
+        if let Ok(heir) = generation.dispatcher() {
+            self.bequeath(heir.clone());
+        }
+    }
+
+    /// What there is to run, now and later, `heir` runs.
     pub fn bequeath(&self, heir: Dispatcher) {
         let shared = &self.0.shared;
         let left = {
@@ -202,6 +220,30 @@ impl Dispatcher {
             left
         };
         heir.post(0, shared.turns(left));
+    }
+
+    /// Resolves when every task and completion of `group` has ended.
+    pub async fn rested(&self, group: usize) {
+        std::future::poll_fn(|cx| {
+            let mut queue = lock(&self.0.shared.queue);
+            if queue.has_rested(Some(group)) {
+                return Poll::Ready(());
+            }
+            queue.rest_wakers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Announces a completion of `group`: until it has returned, the group is not at rest.
+    pub fn expect(&self, group: usize) -> Expected {
+        *lock(&self.0.shared.queue).completions.entry(group).or_default() += 1;
+        Expected { dispatcher: self.clone(), group }
+    }
+
+    /// Whether `generation` made it.
+    pub fn is_of(&self, generation: &Arc<Generation>) -> bool {
+        self.0.generation.as_ref().is_none_or(|own| Arc::ptr_eq(own, generation))
     }
 
     /// What drives connections for it, if anything does.
@@ -218,6 +260,18 @@ impl Dispatcher {
 impl std::fmt::Debug for Dispatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Dispatcher").field("fd", &self.fd()).finish_non_exhaustive()
+    }
+}
+
+/// A completion that is to come; [`Dispatcher::post`] it before this goes.
+pub(crate) struct Expected {
+    dispatcher: Dispatcher,
+    group: usize,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.dispatcher.0.shared.completed(self.group);
     }
 }
 
@@ -328,15 +382,7 @@ impl Shared {
             Item::Once(group, once) => {
                 // A panic of ours ends this completion and nothing else.
                 let _ = catch_unwind(AssertUnwindSafe(once));
-                let mut queue = lock(&self.queue);
-                if let Some(count) = queue.completions.get_mut(&group) {
-                    *count -= 1;
-                    if *count == 0 {
-                        queue.completions.remove(&group);
-                    }
-                }
-                drop(queue);
-                self.something_ended();
+                self.completed(group);
             }
         }
         INSIDE.with_borrow_mut(Vec::pop);
@@ -361,9 +407,28 @@ impl Shared {
         self.something_ended();
     }
 
+    /// A completion has returned.
+    fn completed(&self, group: usize) {
+        let mut queue = lock(&self.queue);
+        if let Some(count) = queue.completions.get_mut(&group) {
+            *count -= 1;
+            if *count == 0 {
+                queue.completions.remove(&group);
+            }
+        }
+        drop(queue);
+        self.something_ended();
+    }
+
     fn something_ended(&self) {
         self.rest.notify_all();
         self.bell.notify_all();
+        let (waiting, runners) = {
+            let mut queue = lock(&self.queue);
+            let runners = if queue.is_over() { std::mem::take(&mut queue.runners) } else { Vec::new() };
+            (std::mem::take(&mut queue.rest_wakers), runners)
+        };
+        waiting.into_iter().chain(runners.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
     }
 
     fn join(self: &Arc<Self>, group: Option<usize>, deadline: Option<Instant>) -> bool {
@@ -402,7 +467,7 @@ impl Shared {
             if let Some(item) = queue.ready.pop_front() {
                 return Some(item);
             }
-            if queue.stopping && queue.tasks.is_empty() && queue.completions.is_empty() {
+            if queue.is_over() {
                 queue.threads -= 1;
                 return None;
             }
@@ -428,6 +493,11 @@ impl Queue {
                 self.ready.push_back(Item::Task(task));
             }
         }
+    }
+
+    /// Whether it was stopped, and all has ended.
+    fn is_over(&self) -> bool {
+        self.stopping && self.tasks.is_empty() && self.completions.is_empty()
     }
 
     /// Whether nothing of `group` is left but what the calling thread is in.

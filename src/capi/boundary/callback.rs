@@ -32,6 +32,11 @@ impl UserData {
     pub fn new(data: *mut c_void, release: flowmesh_drop_t) -> Self {
         Self { data, release }
     }
+
+    /// The data, for a call.
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.data
+    }
 }
 
 impl Drop for UserData {

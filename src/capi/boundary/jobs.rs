@@ -1,6 +1,7 @@
 //! Jobs as C reads them: structs that point into what the library keeps of the job.
 
 use std::{
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
     sync::Arc,
     time::{Duration, Instant},
@@ -62,14 +63,7 @@ impl JobOwner {
         Ok(owner)
     }
 
-    /// Gives a job to C.
-    pub fn give(queue: &Arc<Queue>, job: Job, lease: Duration) -> Result<*mut flowmesh_job_t> {
-        let owner = Self::place(queue, job, Some(lease), true)?;
-        // SAFETY: the owner lives until `free`.
-        Ok(unsafe { &raw mut (*owner.as_ptr()).public })
-    }
-
-    /// Takes back what [`JobOwner::give`] gave; leaves jobs of a batch to their batch.
+    /// Takes back what [`LeasedJob::into_raw`] gave; leaves jobs of a batch to their batch.
     pub fn free(job: Option<NonNull<flowmesh_job_t>>) {
         let Some(job) = job else { return };
         // SAFETY: C promises a job of this library that it has not freed; its `owner` was made by
@@ -121,6 +115,33 @@ impl JobOwner {
             None => since.elapsed(),
         };
         i64::try_from(length.saturating_sub(passed).as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// A job on its way to C.
+pub struct LeasedJob(NonNull<JobOwner>);
+
+// SAFETY: it owns the job, which nobody changes after `place`.
+unsafe impl Send for LeasedJob {}
+
+impl LeasedJob {
+    /// A job that is leased for `lease`.
+    pub fn new(queue: &Arc<Queue>, job: Job, lease: Duration) -> Result<Self> {
+        JobOwner::place(queue, job, Some(lease), true).map(Self)
+    }
+
+    /// Gives it to C.
+    pub fn into_raw(self) -> *mut flowmesh_job_t {
+        let owner = ManuallyDrop::new(self).0;
+        // SAFETY: the owner lives until `JobOwner::free`.
+        unsafe { &raw mut (*owner.as_ptr()).public }
+    }
+}
+
+impl Drop for LeasedJob {
+    fn drop(&mut self) {
+        // SAFETY: made by `place`, and never given away.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 

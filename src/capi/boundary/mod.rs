@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod callback;
+pub mod completion;
 pub mod guard;
 pub mod handle;
 pub mod jobs;

@@ -10,16 +10,21 @@ use std::{
 use crate::capi::{
     cancel::flowmesh_cancel_t,
     client::{flowmesh_call_options_t, flowmesh_client_options_t, flowmesh_client_t},
+    dispatcher::flowmesh_dispatcher_t,
     error::flowmesh_error_t,
     job::{flowmesh_job_batch_t, flowmesh_job_t},
     kv::{flowmesh_key_list_t, flowmesh_kv_t, flowmesh_set_options_t, flowmesh_value_t},
     message::flowmesh_message_batch_t,
+    operation::flowmesh_operation_t,
     queue::{
-        flowmesh_enqueue_options_t, flowmesh_nack_options_t, flowmesh_queue_t, flowmesh_reserve_options_t,
+        flowmesh_enqueue_options_t, flowmesh_nack_options_t, flowmesh_queue_stats_t, flowmesh_queue_t,
+        flowmesh_reserve_options_t,
     },
     reader::flowmesh_stream_reader_t,
+    retry_policy::flowmesh_retry_policy_t,
     stream::{
-        flowmesh_offset_options_t, flowmesh_read_options_t, flowmesh_stream_t, flowmesh_write_options_t,
+        flowmesh_group_state_t, flowmesh_offset_options_t, flowmesh_read_options_t, flowmesh_stream_t,
+        flowmesh_write_options_t,
     },
     subscription::{flowmesh_drop_t, flowmesh_subscription_options_t, flowmesh_subscription_t},
 };
@@ -38,6 +43,21 @@ pub type NullableDrop = flowmesh_drop_t;
 pub type NullableError<'a> = Option<&'a mut MaybeUninit<*mut flowmesh_error_t>>;
 pub type NullableErrorRef<'a> = Option<&'a flowmesh_error_t>;
 
+// What callbacks are given or lent.
+pub type NullableErrorPtr = *mut flowmesh_error_t;
+pub type NullableMessageBatch = *mut flowmesh_message_batch_t;
+pub type NullableJob = *mut flowmesh_job_t;
+pub type NullableJobBatch = *mut flowmesh_job_batch_t;
+pub type NullableValue = *mut flowmesh_value_t;
+pub type NullableKeyList = *mut flowmesh_key_list_t;
+pub type NullableGroupState = *const flowmesh_group_state_t;
+pub type NullableQueueStats = *const flowmesh_queue_stats_t;
+pub type NullableRetryPolicy = *const flowmesh_retry_policy_t;
+
+// Asynchronous calls and what runs their callbacks.
+pub type NullableDispatcher<'a> = Option<&'a flowmesh_dispatcher_t>;
+pub type NullableOperation<'a> = Option<&'a mut MaybeUninit<*mut flowmesh_operation_t>>;
+
 // Structs that callers fill. Raw, because they may be shorter than today's.
 pub type NullableCallOptions = *const flowmesh_call_options_t;
 pub type NullableWriteOptions = *const flowmesh_write_options_t;
@@ -52,6 +72,8 @@ pub type NullableSubscriptionOptions<'a> = Option<&'a flowmesh_subscription_opti
 
 // What `free` takes.
 pub type NullableErrorBox = Option<Box<flowmesh_error_t>>;
+pub type NullableOperationBox = Option<Box<flowmesh_operation_t>>;
+pub type NullableDispatcherBox = Option<Box<flowmesh_dispatcher_t>>;
 pub type NullableCancelBox = Option<Box<flowmesh_cancel_t>>;
 pub type NullableClientOptionsBox = Option<Box<flowmesh_client_options_t>>;
 pub type NullableClientBox = Option<Box<flowmesh_client_t>>;

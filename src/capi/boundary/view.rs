@@ -204,7 +204,10 @@ pub fn copy_offsets(offsets: &[i64], out: *mut i64) {
 }
 
 /// A job id as C keeps it.
-pub fn job_id(id: &str) -> Result<[c_char; FLOWMESH_JOB_ID_SIZE]> {
+pub type JobId = [c_char; FLOWMESH_JOB_ID_SIZE];
+
+/// A job id for C.
+pub fn job_id(id: &str) -> Result<JobId> {
     let mut out = [0; FLOWMESH_JOB_ID_SIZE];
     if id.len() >= FLOWMESH_JOB_ID_SIZE || id.contains('\0') {
         return Err(Error::local(
@@ -219,7 +222,7 @@ pub fn job_id(id: &str) -> Result<[c_char; FLOWMESH_JOB_ID_SIZE]> {
 }
 
 /// Copies a job id to where C has room for FLOWMESH_JOB_ID_SIZE bytes.
-pub fn copy_job_id(id: &[c_char; FLOWMESH_JOB_ID_SIZE], out: *mut c_char) {
+pub fn copy_job_id(id: &JobId, out: *mut c_char) {
     if !out.is_null() {
         // SAFETY: not NULL, and C promises room for FLOWMESH_JOB_ID_SIZE bytes.
         unsafe { ptr::copy_nonoverlapping(id.as_ptr(), out, id.len()) };

@@ -14,23 +14,18 @@ use crate::{
     runtime::{
         lock,
         park::{self, Sleep},
+        shut_down,
     },
 };
 
 impl Dispatcher {
     /// Runs what is ready, at most `max` (0: all that is ready when the first is taken); waits for
     /// the first until `deadline`. How many it ran: 0 when the time was up, or [`Dispatcher::wake`]
-    /// was called.
+    /// was called. CLOSED when it was stopped, and all has ended.
     pub fn run(&self, max: usize, deadline: Option<Instant>) -> Result<usize> {
-        let shared = &self.0.shared;
-        if shared.event.is_none() {
-            return Err(refused("the library runs this dispatcher: it was made with threads"));
-        }
+        let shared = self.own_shared()?;
         if self.is_current() {
             return Err(refused("a callback cannot run the dispatcher that called it"));
-        }
-        if let Some(generation) = self.generation() {
-            generation.check_process()?;
         }
         let _inside = Inside::enter(shared);
         loop {
@@ -38,19 +33,22 @@ impl Dispatcher {
             if ran > 0 {
                 return Ok(ran);
             }
+            if lock(&shared.queue).is_over() {
+                return Err(shut_down());
+            }
             if deadline.is_some_and(|at| at <= Instant::now()) {
                 lock(&shared.queue).woken = false;
                 return Ok(0);
             }
-            if !self.wait_ready(deadline) {
+            if !self.wait_ready(deadline) && !lock(&shared.queue).is_over() {
                 return Ok(0);
             }
         }
     }
 
     /// Has one thread that waits in [`Dispatcher::run`] return, or the next that calls it.
-    pub fn wake(&self) {
-        let shared = &self.0.shared;
+    pub fn wake(&self) -> Result<()> {
+        let shared = self.own_shared()?;
         let waker = {
             let mut queue = lock(&shared.queue);
             queue.woken = true;
@@ -60,6 +58,21 @@ impl Dispatcher {
         if let Some((_, waker)) = waker {
             waker.wake();
         }
+        Ok(())
+    }
+
+    /// FORKED in the child of a fork.
+    pub fn check_process(&self) -> Result<()> {
+        self.generation().map_or(Ok(()), |generation| generation.check_process())
+    }
+
+    /// What the application may run.
+    fn own_shared(&self) -> Result<&Arc<Shared>> {
+        self.check_process()?;
+        if self.0.shared.event.is_none() {
+            return Err(refused("dispatcher has threads of the library, which run it"));
+        }
+        Ok(&self.0.shared)
     }
 
     /// Waits until something is ready; false when the time is up, or it was woken.
@@ -143,7 +156,7 @@ impl Future for Ready<'_> {
         if !queue.ready.is_empty() {
             return Poll::Ready(true);
         }
-        if std::mem::take(&mut queue.woken) {
+        if std::mem::take(&mut queue.woken) || queue.is_over() {
             return Poll::Ready(false);
         }
         let number = *this.number.get_or_insert_with(|| {
