@@ -46,6 +46,10 @@ test: setup ## Everything that must hold: Rust, C, crash rounds, disk full, exam
 crash: ## Kill a writing process with SIGKILL and check what it was told (ROUNDS=50)
 	FLOWMESH_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p flowmesh-server --test crash -- --nocapture
 
+.PHONY: stress
+stress: build ## Threads that use, cancel, close and free at random (SECONDS=60 SEED= THREADS=8)
+	@$(MAKE) --no-print-directory -C tests/stress stress
+
 .PHONY: proto
 proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 	touch proto/flowmesh/v1/flowmesh.proto
