@@ -185,7 +185,7 @@ impl Driver {
         roles.stopping = true;
         self.shared.step_aside.notify_one();
         self.shared.recall.notify_one();
-        while !roles.ended || roles.callers > 0 {
+        while !roles.ended || roles.callers > 0 || roles.caller_drives {
             let Some(guard) = wait_until(&self.shared.ended, roles, deadline) else { return false };
             roles = guard;
         }

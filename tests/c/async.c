@@ -51,7 +51,8 @@ static void free_world(struct world *world)
 /* Every asynchronous form but that of close, numbered from 0. */
 enum { CONNECT, FIRST_WITH_OPTIONS, FORMS = 26 };
 
-/* Starts the form of that number: with `cancel` in its options, where it has any. */
+/* Starts the form of that number, none of which gets into another's way: with `cancel` in its
+ * options, where it has any. */
 static flowmesh_status_t start(int form, const struct world *w, struct call *call,
                                const flowmesh_cancel_t *cancel, flowmesh_operation_t **operation,
                                flowmesh_error_t **error)
@@ -115,7 +116,7 @@ static flowmesh_status_t start(int form, const struct world *w, struct call *cal
     case 19:
         return flowmesh_job_nack_async(w->job, &nack, TELL(on_bool));
     case 20:
-        return flowmesh_job_ack_async(w->job, &plain, TELL(on_done));
+        return flowmesh_job_ack_async(flowmesh_job_batch_at(w->jobs, 0), &plain, TELL(on_done));
     case 21:
         return flowmesh_kv_set_async(w->kv, key, value, &set, TELL(on_done));
     case 22:
@@ -125,7 +126,7 @@ static flowmesh_status_t start(int form, const struct world *w, struct call *cal
     case 24:
         return flowmesh_kv_list_keys_async(w->kv, key, &plain, TELL(on_keys));
     case 25:
-        return flowmesh_kv_delete_async(w->kv, key, &plain, TELL(on_done));
+        return flowmesh_kv_delete_async(w->kv, value, &plain, TELL(on_done));
     default:
         fail_msg("no form %d", form);
         return -1;
@@ -414,9 +415,7 @@ static void calls_outlive_every_handle(void **state)
     }
     free_world(&w);
     for (int form = 0; form < FORMS; form++) {
-        /* The nack and the ack of one job race. */
-        assert_true(call_wait(calls[form]));
-        ENDS(form == 19 ? calls[form]->status : FLOWMESH_OK, calls[form]);
+        ENDS(FLOWMESH_OK, calls[form]);
         call_free(calls[form]);
     }
 }
