@@ -1,18 +1,21 @@
 //! The server binary: reads its settings, opens the data directory, serves until told to stop.
 
 mod cli;
+mod settings;
 mod token;
 
 use std::{io::IsTerminal, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use cli::{Cli, Command, LogFormat, TokenCommand};
+use cli::{Cli, Command, TokenCommand};
 use flowmesh_server::{
-    Engine, EngineOptions, FsyncPolicy,
+    Engine, EngineOptions,
     access::{self, Authority},
     clock::Clock,
     net::Server,
 };
+use sd_notify::NotifyState;
+use settings::{InForce, LogFormat, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -23,31 +26,41 @@ const CANNOT_LISTEN: u8 = 4;
 const BAD_TOKENS: u8 = 5;
 
 fn main() -> ExitCode {
-    let mut cli = Cli::parse();
-    match cli.command.take() {
-        Some(Command::Token(TokenCommand::New(wanted))) => token::new(wanted),
-        None => serve(&cli),
+    let cli = Cli::parse();
+    if let Some(Command::Token(TokenCommand::New(wanted))) = cli.command {
+        return token::new(wanted);
     }
+    let file = match cli.config.as_deref().map(Settings::read).transpose() {
+        Ok(file) => file.unwrap_or_default(),
+        Err(e) => refuse(e),
+    };
+    let settings = cli.settings.or(file).in_force();
+    if let Some(address) = settings.exposed() {
+        refuse(format!(
+            "{address} can be reached from other machines and callers are not authenticated: list \
+             callers with --tokens, listen on a loopback address or a unix socket, or allow it with \
+             --insecure"
+        ));
+    }
+    if cli.check_config {
+        print!("{}", settings.to_toml());
+        return ExitCode::SUCCESS;
+    }
+    serve(&settings)
 }
 
-fn serve(cli: &Cli) -> ExitCode {
-    if !cli.insecure
-        && cli.tokens.is_none()
-        && let Some(address) = cli.listen.iter().find(|address| !address.is_local())
-    {
-        let message = format!(
-            "{address} can be reached from other machines and callers are not authenticated: \
-             list callers with --tokens, listen on a loopback address or a unix socket, or allow it \
-             with --insecure"
-        );
-        Cli::command().error(ErrorKind::ValueValidation, message).exit();
-    }
-    log_to_stderr(cli);
+/// Ends with the exit code of wrong usage.
+fn refuse(message: String) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, message).exit()
+}
+
+fn serve(settings: &InForce) -> ExitCode {
+    log_to_stderr(settings);
 
     let options = EngineOptions {
-        data_dir: Some(cli.data_dir.clone()),
-        fsync: cli.fsync,
-        create: !cli.no_create,
+        data_dir: Some(settings.data_dir.clone()),
+        fsync: settings.fsync,
+        create: !settings.no_create,
         clock: Clock::System,
     };
     let engine = match Engine::open(&options) {
@@ -59,18 +72,19 @@ fn serve(cli: &Cli) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(FAILED, &e),
     };
-    let code = runtime.block_on(run(cli, engine));
+    let code = runtime.block_on(run(settings, engine));
     // A storage that hangs must not hold up the end.
     runtime.shutdown_background();
     code
 }
 
-async fn run(cli: &Cli, engine: Engine) -> ExitCode {
+async fn run(settings: &InForce, engine: Engine) -> ExitCode {
     let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(e), _) | (_, Err(e)) => return fail(FAILED, &e),
     };
-    let authority: Option<Arc<dyn Authority>> = match cli.tokens.as_deref().map(access::keep).transpose() {
+    let authority: Option<Arc<dyn Authority>> = match settings.tokens.as_deref().map(access::keep).transpose()
+    {
         Ok(None) => None,
         Ok(Some(tokens)) => Some(tokens),
         Err(e) => {
@@ -79,7 +93,7 @@ async fn run(cli: &Cli, engine: Engine) -> ExitCode {
             return ExitCode::from(BAD_TOKENS);
         }
     };
-    let server = match Server::bind(&cli.listen).await {
+    let server = match Server::bind(&settings.listen).await {
         Ok(server) => server,
         Err(e) => {
             engine.close();
@@ -88,16 +102,15 @@ async fn run(cli: &Cli, engine: Engine) -> ExitCode {
     };
     let addresses: Vec<String> = server.addresses().map(ToString::to_string).collect();
     tracing::info!(
-        data_dir = %cli.data_dir.display(),
-        fsync = %policy(cli.fsync),
+        data_dir = %settings.data_dir.display(),
+        fsync = %settings.fsync,
         version = env!("CARGO_PKG_VERSION"),
         "listening on {}",
         addresses.join(", ")
     );
-    if server
-        .serve(engine, cli.max_message_bytes as usize, authority, asked_to_stop(terminate, interrupt))
-        .await
-    {
+    tell_manager(NotifyState::Ready);
+    let (limit, stop) = (settings.max_message_bytes as usize, asked_to_stop(terminate, interrupt));
+    if server.serve(engine, limit, authority, stop).await {
         tracing::info!("stopped");
         ExitCode::SUCCESS
     } else {
@@ -110,6 +123,7 @@ async fn run(cli: &Cli, engine: Engine) -> ExitCode {
 async fn asked_to_stop(mut terminate: Signal, mut interrupt: Signal) {
     next(&mut terminate, &mut interrupt).await;
     tracing::info!("stopping");
+    tell_manager(NotifyState::Stopping);
     tokio::spawn(async move {
         next(&mut terminate, &mut interrupt).await;
         std::process::exit(FAILED.into());
@@ -123,24 +137,24 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
+/// Tells the service manager, if one started us.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(e) = sd_notify::notify(&[state]) {
+        tracing::warn!("the service manager cannot be told: {e}");
+    }
+}
+
 fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
     tracing::error!("{error}");
     ExitCode::from(code)
 }
 
-fn policy(fsync: FsyncPolicy) -> String {
-    match fsync {
-        FsyncPolicy::Always => "always".into(),
-        FsyncPolicy::Interval(every) => format!("interval:{}", every.as_millis()),
-        FsyncPolicy::None => "none".into(),
-    }
-}
-
 /// Our own lines at the level asked for, those of libraries only when they matter.
-fn log_to_stderr(cli: &Cli) {
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("flowmesh_server", cli.log_level);
+fn log_to_stderr(settings: &InForce) {
+    let filter =
+        Targets::new().with_default(LevelFilter::WARN).with_target("flowmesh_server", settings.log_level);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let layer = match cli.log_format {
+    let layer = match settings.log_format {
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };

@@ -5,27 +5,18 @@
 //! (`database`); a distributed one can take their place.
 
 mod directory;
+mod fsync;
 mod local;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+pub use fsync::FsyncPolicy;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use flowmesh_proto::v1::{Job, QueueStats, RetryPolicy};
 
 use crate::{clock::Clock, error::Result, resource::ResourceName};
-
-/// When an acknowledged write is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FsyncPolicy {
-    /// Before its reply: it survives a power cut.
-    #[default]
-    Always,
-    /// At most this long after its reply; a crash of the process loses nothing.
-    Interval(Duration),
-    /// When the system likes; a crash of the process loses nothing.
-    None,
-}
 
 /// How to open an engine.
 #[derive(Debug, Clone)]

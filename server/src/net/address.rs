@@ -26,6 +26,13 @@ impl Address {
     }
 }
 
+/// The port of the contract, on this machine only.
+impl Default for Address {
+    fn default() -> Self {
+        Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051))
+    }
+}
+
 /// A text that is not an address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("want IP:PORT (such as 127.0.0.1:50051 or [::1]:50051), localhost:PORT or unix:PATH")]

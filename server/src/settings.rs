@@ -1,0 +1,212 @@
+//! The settings of the server: from flags, the environment and a file, each only once described.
+//!
+//! All are optional where they come from; [`Settings::or`] puts sources over each other, and
+//! [`Settings::in_force`] fills in the defaults.
+
+use std::{
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::{Args, ValueEnum, builder::FalseyValueParser};
+use flowmesh_server::{FsyncPolicy, net::Address, services::DEFAULT_MAX_MESSAGE_BYTES};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use tracing::level_filters::LevelFilter;
+
+/// What can be set.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where to listen: IP:PORT, localhost:PORT or unix:PATH; may be repeated. Default
+    /// 127.0.0.1:50051.
+    #[arg(long, value_name = "ADDRESS", env = "FLOWMESH_LISTEN", value_delimiter = ',')]
+    #[serde(deserialize_with = "from_texts")]
+    pub listen: Option<Vec<Address>>,
+
+    /// Directory that holds everything; made when missing. Default flowmesh-data.
+    #[arg(long, value_name = "DIR", env = "FLOWMESH_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// When an acknowledged write is on disk: `always` before its reply (the default),
+    /// `interval[:MS]` at most that many milliseconds after it (100), `none` when the system likes.
+    #[arg(long, value_name = "POLICY", env = "FLOWMESH_FSYNC")]
+    #[serde(deserialize_with = "from_text")]
+    pub fsync: Option<FsyncPolicy>,
+
+    /// Largest request message in bytes. Default 4194304.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "FLOWMESH_MAX_MESSAGE_BYTES",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub max_message_bytes: Option<u32>,
+
+    /// Do not create streams, queues and stores on first use; calls that need one answer NOT_FOUND.
+    #[arg(
+        long,
+        env = "FLOWMESH_NO_CREATE",
+        value_name = "YES",
+        value_parser = FalseyValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub no_create: Option<bool>,
+
+    /// Who may call: a file of tokens, as `flowmesh-server token new` makes them. Read again when it
+    /// changes and on SIGHUP. Without it, anybody may call.
+    #[arg(long, value_name = "FILE", env = "FLOWMESH_TOKENS")]
+    pub tokens: Option<PathBuf>,
+
+    /// Listen beyond this machine although callers are not authenticated.
+    #[arg(
+        long,
+        env = "FLOWMESH_INSECURE",
+        value_name = "YES",
+        value_parser = FalseyValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub insecure: Option<bool>,
+
+    /// How much to log, to stderr. Default info.
+    #[arg(long, value_name = "LEVEL", env = "FLOWMESH_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
+
+    /// Form of log lines. Default text.
+    #[arg(long, value_name = "FORMAT", env = "FLOWMESH_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Takes every field from `self` where it is set, else from the other.
+macro_rules! either {
+    ($first:ident, $second:ident: $($field:ident),+) => {
+        Settings { $($field: $first.$field.or($second.$field)),+ }
+    };
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not such a file; the text says where.
+    pub fn read(file: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let settings: Self = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+        if settings.max_message_bytes == Some(0) {
+            return Err(format!("{}: max_message_bytes must be above 0", file.display()));
+        }
+        Ok(settings)
+    }
+
+    /// These, and where they say nothing, the others.
+    pub fn or(self, other: Self) -> Self {
+        either!(self, other: listen, data_dir, fsync, max_message_bytes, no_create, tokens, insecure, log_level, log_format)
+    }
+
+    /// With the defaults where nothing is said.
+    pub fn in_force(self) -> InForce {
+        InForce {
+            listen: self.listen.unwrap_or_else(|| vec![Address::default()]),
+            data_dir: self.data_dir.unwrap_or_else(|| "flowmesh-data".into()),
+            fsync: self.fsync.unwrap_or_default(),
+            max_message_bytes: self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES as u32),
+            no_create: self.no_create.unwrap_or_default(),
+            tokens: self.tokens,
+            insecure: self.insecure.unwrap_or_default(),
+            log_level: self.log_level.unwrap_or_default(),
+            log_format: self.log_format.unwrap_or_default(),
+        }
+    }
+}
+
+/// The settings in force; see [`Settings`].
+#[derive(Debug, Serialize)]
+pub struct InForce {
+    #[serde(serialize_with = "to_texts")]
+    pub listen: Vec<Address>,
+    pub data_dir: PathBuf,
+    #[serde(serialize_with = "to_text")]
+    pub fsync: FsyncPolicy,
+    pub max_message_bytes: u32,
+    pub no_create: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<PathBuf>,
+    pub insecure: bool,
+    pub log_level: LogLevel,
+    pub log_format: LogFormat,
+}
+
+impl InForce {
+    /// As a file would have them.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("texts, numbers and lists of texts are TOML")
+    }
+
+    /// The address that other machines can reach although nobody is asked who they are.
+    pub fn exposed(&self) -> Option<&Address> {
+        if self.insecure || self.tokens.is_some() {
+            return None;
+        }
+        self.listen.iter().find(|address| !address.is_local())
+    }
+}
+
+/// Levels of the log.
+#[derive(Debug, Clone, Copy, Default, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+/// Forms of log lines.
+#[derive(Debug, Clone, Copy, Default, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A value that a file has as its text.
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<Option<T>, D::Error> {
+    String::deserialize(from)?.parse().map(Some).map_err(D::Error::custom)
+}
+
+fn from_texts<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let parse = |text: String| text.parse().map_err(D::Error::custom);
+    Vec::<String>::deserialize(from)?.into_iter().map(parse).collect::<Result<_, _>>().map(Some)
+}
+
+fn to_text<S: Serializer, T: Display>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+fn to_texts<S: Serializer, T: Display>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(values.iter().map(ToString::to_string))
+}
