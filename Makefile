@@ -50,6 +50,10 @@ crash: ## Kill a writing process with SIGKILL and check what it was told (ROUNDS
 stress: build ## Threads that use, cancel, close and free at random (SECONDS=60 SEED= THREADS=8)
 	@$(MAKE) --no-print-directory -C tests/stress stress
 
+.PHONY: asan
+asan: build ## The tests of the C API and the stress program (SECONDS=60) with AddressSanitizer
+	@tests/asan/run $(SECONDS)
+
 .PHONY: proto
 proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 	touch proto/flowmesh/v1/flowmesh.proto
