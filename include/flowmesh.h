@@ -53,9 +53,7 @@
  * is at most 4 MiB unless the server allows more.
  *
  * Threads. Every object may be used by any number of threads at once; only its free must be the
- * last use. Callbacks run on a thread of the library, never with a lock held, one at a time for
- * a subscription; they may call anything here, also close or free what called them. They must
- * return, not throw or longjmp.
+ * last use. Callbacks run on a dispatcher, see below.
  *
  * Time. Durations are milliseconds (_ms), instants unix nanoseconds (_ns). Every call has a
  * deadline: `timeout_ms` in its options, where 0 means the client's default (30 s) and -1 none.
@@ -71,6 +69,57 @@
  * server with it. Calls that store an event or a job also put them into its headers, under these
  * names, unless it has a header "traceparent" already; flowmesh_message_get_header and
  * flowmesh_job_get_header find them there. A malformed one is FLOWMESH_INVALID_ARGUMENT.
+ *
+ * COMPLETIONS
+ *
+ * Every call that can wait has a second form, named _async, that never does. In place of outputs it
+ * takes a callback with `user_data` and `drop_user_data`; it copies its inputs and returns.
+ *
+ *   FLOWMESH_OK      The call was accepted: its callback runs exactly once, whatever happens. It
+ *                    gets the result, or an error: what the blocking form would return,
+ *                    FLOWMESH_CANCELLED, FLOWMESH_CLOSED when the client was closed or the library
+ *                    shut down, FLOWMESH_UNAVAILABLE when the connection was lost.
+ *   anything else    It was not accepted: the callback does not run.
+ *
+ * In both cases drop_user_data(user_data) runs once, last: when the callback has returned, or before
+ * a call that was not accepted returns. Errors and results belong to the callback, which frees them
+ * like those of the blocking form, except for what its type says is lent. NULLs, sizes and texts
+ * that are wrong are refused at once; values that break a rule may be reported by the completion.
+ *
+ * The callback may run before the call returns, on another thread. Handles may be freed while calls
+ * are under way: freeing ends nothing. What does: the deadline, a flowmesh_cancel_t in the options,
+ * flowmesh_operation_cancel, closing the client. Calls that are under way at the same time reach the
+ * server, and end, in any order; completions are handed to the dispatcher in the order in which
+ * their calls end. There is no limit to their number but memory.
+ *
+ *     static void on_set(flowmesh_error_t *error, void *user_data)
+ *     {
+ *         report(user_data, flowmesh_error_message(error)); // "" on success
+ *         flowmesh_error_free(error);
+ *     }
+ *
+ *     status = flowmesh_kv_set_async(kv, key, value, NULL, on_set, request, free, NULL, &error);
+ *
+ * DISPATCHERS
+ *
+ * Callbacks run on a dispatcher: never on the threads that serve connections, and with no lock held.
+ * They may block, call anything here, close and free what called them. They must return, not throw
+ * or longjmp. A callback that lasts holds up only those of its dispatcher. There are three kinds:
+ *
+ *   default          one thread of the library, "flowmesh-callback": callbacks one at a time;
+ *   with threads     flowmesh_dispatcher_new(n): n such threads; callbacks of different calls and
+ *                    subscriptions at the same time, those of one subscription one at a time;
+ *   run by you       flowmesh_dispatcher_new(0): an event loop watches flowmesh_dispatcher_fd and
+ *                    calls flowmesh_dispatcher_run: callbacks run there and nowhere else. In between
+ *                    a thread of the library serves the connections: nothing is late because the
+ *                    application does something else, and it is woken only for callbacks.
+ *
+ * It is chosen per client (flowmesh_client_options_set_dispatcher). Closing and shutting down wait for
+ * callbacks, but never for a run that nobody makes: what is left on a dispatcher that you run is
+ * run by the thread that closes. Inside a callback they do not wait. After FLOWMESH_OK no
+ * callback of what was closed runs, and its user data is released. After FLOWMESH_DEADLINE_EXCEEDED
+ * no message is delivered any more, but calls that were accepted still get their completion.
+ * flowmesh_client_close_async closes without blocking an event loop.
  *
  * GUARANTEES
  *
@@ -104,12 +153,14 @@
  *                                                                            in between
  *   kv get, exists, list_keys   -                             yes            nothing
  *
- * Delivery of jobs is at least once: a lease that ends before the ack hands the job out again.
+ * The _async forms have the same guarantees, and exactly one completion each. Delivery of jobs is at
+ * least once: a lease that ends before the ack hands the job out again.
  *
  * PROCESS
  *
- * The library starts its threads at the first use that needs one: "flowmesh-io" (connections),
- * "flowmesh-callback" (callbacks) and, for embedded endpoints, those of the engine. It changes no
+ * The library starts its threads at the first use that needs one: "flowmesh-io" (connections,
+ * and every _async call), "flowmesh-callback" (the default dispatcher, and each thread of others) and,
+ * for embedded endpoints, those of the engine. It changes no
  * signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit hooks. After
  * fork, calls in the child return FLOWMESH_FORKED and frees are safe, until
  * flowmesh_after_fork_child.
@@ -975,8 +1026,9 @@ flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
 // -1 for ever) until all is quiet; inside a callback it returns at once. After FLOWMESH_OK no
 // callback of this client runs. A second close is fine. Any thread.
 //
-// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; none starts any more. What calls
-// left unsent or unacknowledged, each of them reports itself, in its outcome.
+// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; nothing is delivered any more, but
+// asynchronous calls still get their completion. What calls left unsent or unacknowledged, each of
+// them reports itself, in its outcome.
 flowmesh_status_t flowmesh_client_close(const flowmesh_client_t *client,
                                         int64_t timeout_ms,
                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
