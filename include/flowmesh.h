@@ -65,6 +65,9 @@
  *     flowmesh_read_options_t options = FLOWMESH_READ_OPTIONS_INIT;
  *     options.max_messages = 1000;
  *
+ * Seeing. flowmesh_log_set_callback has the library tell what an operator should know;
+ * flowmesh_client_get_stats reads what a client has counted.
+ *
  * Traces. `traceparent` and `tracestate` (W3C Trace Context) in the options of a call go to the
  * server with it. Calls that store an event or a job also put them into its headers, under these
  * names, unless it has a header "traceparent" already; flowmesh_message_get_header and
@@ -212,6 +215,18 @@ extern "C" {
 
 // The change happened, although the call failed.
 #define FLOWMESH_OUTCOME_APPLIED 2
+
+// Something failed and somebody has to act.
+#define FLOWMESH_LOG_ERROR 1
+
+// Something failed and the library deals with it: a lost connection, a refused job.
+#define FLOWMESH_LOG_WARN 2
+
+// What happens rarely: connected, resumed, shut down.
+#define FLOWMESH_LOG_INFO 3
+
+// More, for those who look for a fault.
+#define FLOWMESH_LOG_DEBUG 4
 
 // Room that a job id needs: 32 hex digits and the NUL.
 #define FLOWMESH_JOB_ID_SIZE 33
@@ -575,6 +590,9 @@ typedef void (*flowmesh_key_list_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE
                                              flowmesh_key_list_t *FLOWMESH_NULLABLE keys,
                                              void *user_data);
 
+// How much a log record matters: one of the FLOWMESH_LOG constants.
+typedef int32_t flowmesh_log_level_t;
+
 // A message of a stream. Borrowed from its batch; later versions append fields, so never copy it
 // by value or rely on its size.
 typedef struct {
@@ -783,6 +801,20 @@ typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batc
 // Releases `user_data`: called once, after the last call of the callback it came with, on any
 // thread. Also when the call that took it fails.
 typedef void (*flowmesh_drop_t)(void *user_data);
+
+// Told what happens in the library: how much it matters, what it is about ("connection", "call",
+// "subscription", "producer", "worker", "engine", "process"), the number of the client
+// (flowmesh_client_id; 0 for none), and one line of UTF-8. The texts are lent for the call. They
+// are for people and may change; they never hold payloads, keys or tokens.
+//
+// Any thread that is in the library may call it, the application's own too, and several at once.
+// The thread may be in the middle of something: be short, and call nothing of the library but
+// flowmesh_log_set_callback. What it causes itself is not told.
+typedef void (*flowmesh_log_callback_t)(flowmesh_log_level_t level,
+                                        const char *target,
+                                        uint64_t client_id,
+                                        const char *text,
+                                        void *user_data);
 
 // Options of a single call. Start from FLOWMESH_CALL_OPTIONS_INIT.
 typedef struct {
@@ -1032,6 +1064,10 @@ flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
 flowmesh_status_t flowmesh_client_close(const flowmesh_client_t *client,
                                         int64_t timeout_ms,
                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The number by which the log names the client; no other client of the process has it. 0 for
+// NULL. Does not block; any thread.
+uint64_t flowmesh_client_id(const flowmesh_client_t *client);
 
 // Frees the handle. It does not close: streams, queues, stores and subscriptions of the client
 // work on, and the connection ends with the last of them. Does not block; any thread, a
@@ -1414,6 +1450,29 @@ flowmesh_view_t flowmesh_key_list_at(const flowmesh_key_list_t *keys,
 
 // Frees a list of keys. Does not block; any thread.
 void flowmesh_key_list_free(flowmesh_key_list_t *FLOWMESH_NULLABLE keys);
+
+// Sets the log callback of the process, which is told records from FLOWMESH_LOG_ERROR up to `level`,
+// in place of the former one. NULL is silence, the default; `level` does not count then. When
+// this returns, the former callback does not run any more and its user_data is released; so it
+// blocks while another thread is inside that callback. Inside the callback it does not wait, and
+// user_data is released when the callback returns. flowmesh_shutdown leaves the callback; the
+// child of a fork has none. Any thread.
+//
+//     static void on_log(flowmesh_log_level_t level, const char *target, uint64_t client_id,
+//                        const char *text, void *user_data)
+//     {
+//         fprintf(user_data, "%d %s client %" PRIu64 ": %s\n", level, target, client_id, text);
+//     }
+//
+//     status = flowmesh_log_set_callback(FLOWMESH_LOG_INFO, on_log, stderr, NULL, &error);
+//
+// FLOWMESH_INVALID_ARGUMENT: `level` is no FLOWMESH_LOG constant.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_log_set_callback(flowmesh_log_level_t level,
+                                            flowmesh_log_callback_t FLOWMESH_NULLABLE callback,
+                                            void *FLOWMESH_NULLABLE user_data,
+                                            flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Number of messages; 0 for NULL. Does not block; any thread.
 size_t flowmesh_message_batch_count(const flowmesh_message_batch_t *batch);

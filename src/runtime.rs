@@ -23,7 +23,10 @@ use once_cell::sync::OnceCell;
 pub(crate) use dispatcher::{Dispatcher, Expected, Once, WeakDispatcher};
 pub(crate) use driver::{Driver, Pinned};
 
-use crate::client::{Error, Result, Status, Timeout};
+use crate::{
+    client::{Error, Result, Status, Timeout},
+    log::log,
+};
 
 static PRESENT: PerProcess<Mutex<Option<Arc<Generation>>>> = PerProcess::new();
 
@@ -145,6 +148,7 @@ pub fn shutdown(timeout: Timeout) -> Result<()> {
         generation.closed.store(true, Ordering::Release);
         std::mem::take(&mut *members)
     };
+    log!(Info, "process", 0, "shutting down");
     let mut quiet = true;
     for member in members.iter().filter_map(Weak::upgrade) {
         quiet &= park::wait(member.close(deadline));
@@ -160,8 +164,10 @@ pub fn shutdown(timeout: Timeout) -> Result<()> {
         quiet &= driver.stop(deadline);
     }
     if quiet {
+        log!(Info, "process", 0, "shut down");
         Ok(())
     } else {
+        log!(Warn, "process", 0, "calls or callbacks were still ending at the end of the shutdown");
         Err(Error::local(Status::DEADLINE_EXCEEDED, "shutdown: calls were still ending at the timeout"))
     }
 }

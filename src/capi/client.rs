@@ -299,6 +299,13 @@ pub extern "C" fn flowmesh_client_close(
     })
 }
 
+/// The number by which the log names the client; no other client of the process has it. 0 for
+/// NULL. Does not block; any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_id(client: Option<&flowmesh_client_t>) -> u64 {
+    guard::plain(0, || client.map_or(0, |c| c.client.id()))
+}
+
 /// Frees the handle. It does not close: streams, queues, stores and subscriptions of the client
 /// work on, and the connection ends with the last of them. Does not block; any thread, a
 /// callback's too.

@@ -19,6 +19,7 @@ pub mod dispatcher;
 pub mod error;
 pub mod job;
 pub mod kv;
+pub mod log;
 pub mod message;
 pub mod operation;
 pub mod process;

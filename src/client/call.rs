@@ -20,7 +20,10 @@ use super::{
     options::CallOptions,
     transport::Transport,
 };
-use crate::runtime::{self, park::Sleep};
+use crate::{
+    log::log,
+    runtime::{self, park::Sleep},
+};
 
 /// What a call is, for its messages, retries and deadline.
 pub(crate) struct Call<'a> {
@@ -115,8 +118,10 @@ impl Client {
             if call.effect != Effect::Once {
                 match self.attempt(&call, message.clone(), &attempt, &mut sent).await? {
                     Err(failure) if failure.worth_one_more() => {
-                        before = failure.into_error(&call.what(), call.effect).outcome();
+                        let error = failure.into_error(&call.what(), call.effect);
+                        before = error.outcome();
                         self.statistics().retried.add(1);
+                        log!(Info, "call", self.id(), "{error}; trying it once more");
                         // The connection's own task first: the repeat must not go down with it.
                         tokio::task::yield_now().await;
                     }

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -32,10 +32,16 @@ use super::{
     streams::Stream,
     transport::Transport,
 };
-use crate::runtime::{
-    self, Dispatcher, Driver, Generation, Member, OwnedByProcess, Pinned, WeakDispatcher, lock,
-    park::{self, Sleep},
+use crate::{
+    log::log,
+    runtime::{
+        self, Dispatcher, Driver, Generation, Member, OwnedByProcess, Pinned, WeakDispatcher, lock,
+        park::{self, Sleep},
+    },
 };
+
+/// The next client's number.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A client of one endpoint. Clones and handles share it; it closes with [`Client::close`], or
 /// when the last of them is gone.
@@ -98,6 +104,7 @@ impl Client {
         if dispatcher.as_ref().is_some_and(|d| !d.is_of(&generation)) {
             return Err(Error::local(Status::CLOSED, "the dispatcher was closed by flowmesh_shutdown"));
         }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let inner = Arc::new(Inner {
             generation: generation.clone(),
             endpoint,
@@ -108,13 +115,14 @@ impl Client {
             closed: Event::default(),
             under_way: AtomicUsize::new(0),
             at_rest: Notify::new(),
-            statistics: Arc::default(),
+            statistics: Arc::new(Statistics::of(id)),
             dispatcher,
             dispatchers: Mutex::default(),
             operations: Operations::default(),
         });
         let weak: Weak<Inner> = Arc::downgrade(&inner);
         generation.register(weak)?;
+        log!(Debug, "client", id, "opened for {}", inner.endpoint);
         Ok(Self(inner))
     }
 
@@ -208,6 +216,11 @@ impl Client {
     /// Whether the client, or the library, was closed.
     pub fn is_closed(&self) -> bool {
         self.0.closed.is_set()
+    }
+
+    /// The number by which the log names the client; no other of the process has it.
+    pub fn id(&self) -> u64 {
+        self.0.statistics.client
     }
 
     /// What the client has counted since it was opened.
@@ -388,7 +401,9 @@ impl Inner {
     }
 
     async fn finish(&self, deadline: Option<Instant>) -> bool {
-        self.closed.set();
+        if self.closed.set() {
+            log!(Info, "client", self.statistics.client, "closed");
+        }
         let mut rested = std::pin::pin!(self.rested());
         let mut over = deadline.map(Sleep::until);
         let quiet = std::future::poll_fn(|cx| {

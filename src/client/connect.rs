@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::statistics::Statistics;
+use crate::log::log;
 
 /// How long a connection may be silent before the kernel asks whether the peer still lives, and
 /// how long it waits between and after its questions.
@@ -32,6 +33,16 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub(crate) enum Target {
     Tcp { host: Arc<str>, port: u16 },
     Unix(Arc<PathBuf>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// No connection could be made.
@@ -52,12 +63,20 @@ pub(crate) async fn connect(
     time: Duration,
     statistics: Arc<Statistics>,
 ) -> Result<Socket, ConnectError> {
-    let stream = match timeout(time, open(&target)).await {
-        Ok(result) => result?,
-        Err(_) => return Err(ConnectError(format!("no connection within {} ms", time.as_millis()))),
-    };
-    statistics.connections_made.add(1);
-    Ok(Socket { stream, statistics, ended: false })
+    let opened = timeout(time, open(&target)).await.unwrap_or_else(|_| {
+        Err(ConnectError(format!("no connection to {target} within {} ms", time.as_millis())))
+    });
+    match opened {
+        Ok(stream) => {
+            statistics.connections_made.add(1);
+            log!(Info, "connection", statistics.client, "connected to {target}");
+            Ok(Socket { stream, target, statistics, end: None })
+        }
+        Err(error) => {
+            log!(Warn, "connection", statistics.client, "{error}");
+            Err(error)
+        }
+    }
 }
 
 async fn open(target: &Target) -> Result<Stream, ConnectError> {
@@ -105,9 +124,16 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Stream,
+    target: Target,
     statistics: Arc<Statistics>,
-    /// Its end is seen, or the client's own doing.
-    ended: bool,
+    end: Option<End>,
+}
+
+/// Who ended a connection first.
+#[derive(Debug)]
+enum End {
+    Ours,
+    Lost(io::Error),
 }
 
 #[derive(Debug)]
@@ -126,8 +152,12 @@ impl AsyncRead for Socket {
         });
         let count = buf.filled().len() - before;
         socket.statistics.bytes_received.add(count as u64);
-        if result.is_err() || (count == 0 && room > 0) {
-            socket.lost();
+        match &result {
+            Err(error) => socket.lost(copy(error)),
+            Ok(()) if count == 0 && room > 0 => {
+                socket.lost(io::Error::other("the peer closed the connection"));
+            }
+            Ok(()) => {}
         }
         Poll::Ready(result)
     }
@@ -156,7 +186,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
-        socket.ended = true;
+        socket.end.get_or_insert(End::Ours);
         match &mut socket.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -174,16 +204,38 @@ impl Socket {
         let result = ready!(self.stream.poll_send(cx, send));
         match &result {
             Ok(count) => self.statistics.bytes_sent.add(*count as u64),
-            Err(_) => self.lost(),
+            Err(error) => self.lost(copy(error)),
         }
         Poll::Ready(result)
     }
 
     /// The peer, or the way to it, ended the connection.
-    fn lost(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
+    fn lost(&mut self, error: io::Error) {
+        if self.end.is_none() {
+            self.end = Some(End::Lost(error));
             self.statistics.connections_lost.add(1);
         }
+    }
+}
+
+impl Drop for Socket {
+    /// Told only now: whoever reads or writes may hold locks.
+    fn drop(&mut self) {
+        let (client, target) = (self.statistics.client, &self.target);
+        match &self.end {
+            Some(End::Lost(error)) => {
+                log!(Warn, "connection", client, "lost the connection to {target}: {error}");
+            }
+            Some(End::Ours) | None => log!(Info, "connection", client, "disconnected from {target}"),
+        }
+    }
+}
+
+/// An error like this one, to keep.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 

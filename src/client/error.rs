@@ -4,6 +4,8 @@
 
 use std::{error::Error as _, fmt};
 
+use crate::log::log;
+
 /// Result of client calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -124,15 +126,16 @@ impl Error {
         Self::local(Status::INVALID_ARGUMENT, message)
     }
 
-    /// A panic, which is a defect of this library.
+    /// A panic, which is a defect of this library; the log is told too.
     pub(crate) fn defect(panic: &(dyn std::any::Any + Send)) -> Self {
         let text = panic
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no text");
-        Self::local(Status::INTERNAL, format!("a defect of libflowmesh, please report it: {text}"))
-            .with_outcome(Outcome::Unknown)
+        let text = format!("a defect of libflowmesh, please report it: {text}");
+        log!(Error, "process", 0, "{text}");
+        Self::local(Status::INTERNAL, text).with_outcome(Outcome::Unknown)
     }
 
     /// Whether the server answered with this status.

@@ -14,6 +14,8 @@ use super::error::{Result, Status};
 /// What one client counts, from its opening on.
 #[derive(Debug, Default)]
 pub(crate) struct Statistics {
+    /// The number by which the log names the client.
+    pub client: u64,
     started: Counter,
     succeeded: Counter,
     failed: Counter,
@@ -44,6 +46,11 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
+    /// Those of the client with this number.
+    pub fn of(client: u64) -> Self {
+        Self { client, ..Self::default() }
+    }
+
     /// A call begins. Its time counts among the latencies if `timed`: a call that waits for
     /// something to happen says nothing about the server.
     pub fn call_started(&self, timed: bool) -> RunningCall<'_> {

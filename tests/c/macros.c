@@ -164,6 +164,10 @@ static void constants_never_change(void **state)
     assert_int_equal(FLOWMESH_BACKOFF_LINEAR, 2);
     assert_int_equal(FLOWMESH_BACKOFF_EXPONENTIAL, 3);
     assert_int_equal(FLOWMESH_JOB_ID_SIZE, 33);
+    assert_int_equal(FLOWMESH_LOG_ERROR, 1);
+    assert_int_equal(FLOWMESH_LOG_WARN, 2);
+    assert_int_equal(FLOWMESH_LOG_INFO, 3);
+    assert_int_equal(FLOWMESH_LOG_DEBUG, 4);
 }
 
 /* The two marks can stand where the header puts them. */

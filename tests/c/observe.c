@@ -1,5 +1,6 @@
-/* What an operator can see: statistics, traces. */
+/* What an operator can see: statistics, traces, the log. */
 #include "test.h"
+#include <pthread.h>
 
 static flowmesh_client_stats_t stats_of(const flowmesh_client_t *client)
 {
@@ -177,6 +178,171 @@ static void malformed_traces_are_refused(void **state)
     flowmesh_client_free(client);
 }
 
+/* ---- the log ----------------------------------------------------------------------------- */
+
+/* What was told of one client: how often, the worst level, and the last line. */
+struct heard {
+    pthread_mutex_t lock;
+    uint64_t client_id; /* 0 hears everything */
+    int count;
+    int released;
+    flowmesh_log_level_t worst;
+    char target[32];
+    char text[512];
+};
+
+static const struct heard nothing_heard = {PTHREAD_MUTEX_INITIALIZER, 0, 0, 0, 99, "", ""};
+
+static void hear(flowmesh_log_level_t level, const char *target, uint64_t client_id,
+                 const char *text, void *user_data)
+{
+    struct heard *heard = (struct heard *)user_data;
+    pthread_mutex_lock(&heard->lock);
+    if (heard->client_id == 0 || heard->client_id == client_id) {
+        heard->count++;
+        heard->worst = level < heard->worst ? level : heard->worst;
+        snprintf(heard->target, sizeof(heard->target), "%s", target);
+        snprintf(heard->text, sizeof(heard->text), "%s", text);
+    }
+    pthread_mutex_unlock(&heard->lock);
+}
+
+static void release(void *user_data)
+{
+    ((struct heard *)user_data)->released++;
+}
+
+static void records_name_their_client(void **state)
+{
+    struct heard heard = nothing_heard;
+    flowmesh_client_t *client = NULL;
+    flowmesh_client_t *other = NULL;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    OK(flowmesh_client_open("localhost:1", NULL, &client, &error));
+    OK(flowmesh_client_open("localhost:1", NULL, &other, &error));
+    assert_int_not_equal(flowmesh_client_id(client), 0);
+    assert_int_not_equal(flowmesh_client_id(client), flowmesh_client_id(other));
+    assert_int_equal(flowmesh_client_id(NULL), 0);
+
+    heard.client_id = flowmesh_client_id(client);
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_WARN, hear, &heard, release, &error));
+    FAILS(FLOWMESH_UNAVAILABLE, "", flowmesh_client_connect(other, PATIENCE_MS, &error));
+    assert_int_equal(heard.count, 0);
+    FAILS(FLOWMESH_UNAVAILABLE, "", flowmesh_client_connect(client, PATIENCE_MS, &error));
+    assert_true(heard.count > 0);
+    assert_int_equal(heard.worst, FLOWMESH_LOG_WARN);
+    assert_string_equal(heard.target, "connection");
+    assert_non_null(strstr(heard.text, "cannot connect"));
+
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_DEBUG, NULL, NULL, NULL, &error));
+    assert_int_equal(heard.released, 1);
+    heard.count = 0;
+    FAILS(FLOWMESH_UNAVAILABLE, "", flowmesh_client_connect(client, PATIENCE_MS, &error));
+    assert_int_equal(heard.count, 0);
+    flowmesh_client_free(other);
+    flowmesh_client_free(client);
+}
+
+static void unimportant_records_come_only_when_asked_for(void **state)
+{
+    struct heard heard = nothing_heard;
+    flowmesh_client_t *client = NULL;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    OK(flowmesh_client_open("localhost:1", NULL, &client, &error));
+    heard.client_id = flowmesh_client_id(client);
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_ERROR, hear, &heard, release, &error));
+    FAILS(FLOWMESH_UNAVAILABLE, "", flowmesh_client_connect(client, PATIENCE_MS, &error));
+    assert_int_equal(heard.count, 0);
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_INFO, hear, &heard, release, &error));
+    assert_int_equal(heard.released, 1); /* the former one */
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    assert_string_equal(heard.text, "closed");
+    assert_int_equal(heard.worst, FLOWMESH_LOG_INFO);
+    OK(flowmesh_log_set_callback(0, NULL, NULL, NULL, &error));
+    assert_int_equal(heard.released, 2);
+    flowmesh_client_free(client);
+}
+
+static void a_refused_log_callback_is_released(void **state)
+{
+    struct heard heard = nothing_heard;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "level",
+          flowmesh_log_set_callback(0, hear, &heard, release, &error));
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "level",
+          flowmesh_log_set_callback(5, hear, &heard, release, &error));
+    assert_int_equal(heard.released, 2);
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_INFO, NULL, &heard, release, &error));
+    assert_int_equal(heard.released, 3);
+}
+
+static void unset_from_inside(flowmesh_log_level_t level, const char *target, uint64_t client_id,
+                              const char *text, void *user_data)
+{
+    struct heard *heard = (struct heard *)user_data;
+    flowmesh_error_t *error = NULL;
+    hear(level, target, client_id, text, user_data);
+    OK(flowmesh_log_set_callback(0, NULL, NULL, NULL, &error));
+    assert_int_equal(heard->released, 0); /* only when this returns */
+}
+
+static void a_log_callback_unsets_itself(void **state)
+{
+    struct heard heard = nothing_heard;
+    flowmesh_client_t *client = NULL;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_DEBUG, unset_from_inside, &heard, release, &error));
+    OK(flowmesh_client_open("localhost:1", NULL, &client, &error));
+    assert_int_equal(heard.count, 1);
+    assert_int_equal(heard.released, 1);
+    flowmesh_client_free(client);
+}
+
+/* Leaves a trace of a write that power failure cut short. */
+static void tear(const char *base)
+{
+    char path[96];
+    snprintf(path, sizeof(path), "%s/data/streams/00000001.log", base);
+    FILE *log = fopen(path, "r+b");
+    assert_non_null(log);
+    assert_int_equal(fseek(log, 512 << 10, SEEK_SET), 0);
+    assert_int_equal(fputs("torn", log) >= 0, 1);
+    assert_int_equal(fclose(log), 0);
+}
+
+static void the_engine_is_heard(void **state)
+{
+    struct heard heard = nothing_heard;
+    char base[] = "/tmp/flowmesh-log-XXXXXX";
+    char text[64];
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    assert_non_null(mkdtemp(base));
+    OK(flowmesh_log_set_callback(FLOWMESH_LOG_WARN, hear, &heard, release, &error));
+    for (int torn = 0; torn < 2; torn++) {
+        flowmesh_client_t *client = NULL;
+        if (torn)
+            tear(base);
+        snprintf(text, sizeof(text), "embedded:%s/data", base);
+        OK(flowmesh_client_open(text, NULL, &client, &error));
+        flowmesh_stream_t *stream = open_stream(client);
+        write_numbers(stream, 0, 1);
+        flowmesh_stream_free(stream);
+        flowmesh_client_free(client);
+        OK(flowmesh_shutdown(PATIENCE_MS, &error));
+        assert_int_equal(heard.count, torn);
+    }
+    OK(flowmesh_log_set_callback(0, NULL, NULL, NULL, &error));
+    assert_string_equal(heard.target, "engine");
+    assert_non_null(strstr(heard.text, "unfinished write"));
+    snprintf(text, sizeof(text), "rm -r %s", base);
+    assert_int_equal(system(text), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +352,11 @@ int main(void)
         cmocka_unit_test(events_carry_the_trace_of_their_write),
         cmocka_unit_test(jobs_carry_the_trace_of_their_enqueue),
         cmocka_unit_test(malformed_traces_are_refused),
+        cmocka_unit_test(records_name_their_client),
+        cmocka_unit_test(unimportant_records_come_only_when_asked_for),
+        cmocka_unit_test(a_refused_log_callback_is_released),
+        cmocka_unit_test(a_log_callback_unsets_itself),
+        cmocka_unit_test(the_engine_is_heard),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }

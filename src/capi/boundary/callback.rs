@@ -3,11 +3,12 @@
 //! The user data is released exactly once: when the last owner of its [`UserData`] goes, which
 //! is after the last call, and also when the export that took it fails.
 
-use std::ffi::c_void;
+use std::ffi::{CString, c_char, c_void};
 
 use crate::{
     capi::{
         error::flowmesh_error_t,
+        log::{flowmesh_log_callback_t, flowmesh_log_level_t},
         message::flowmesh_message_batch_t,
         subscription::{
             flowmesh_drop_t, flowmesh_message_callback_t, flowmesh_state_callback_t,
@@ -15,6 +16,7 @@ use crate::{
         },
     },
     client::{Error, Result},
+    log::Record,
 };
 
 /// What the application wants back in its callback.
@@ -87,5 +89,39 @@ impl StateCallback {
         // SAFETY: the application gave function and data for each other; the reason lives through
         // the call.
         unsafe { (self.function)(state, reason, self.user_data.data) };
+    }
+}
+
+/// Is told what happens.
+pub struct LogCallback {
+    function: unsafe extern "C" fn(flowmesh_log_level_t, *const c_char, u64, *const c_char, *mut c_void),
+    user_data: UserData,
+}
+
+// SAFETY: the header says that several threads may call it at once.
+unsafe impl Sync for LogCallback {}
+
+impl LogCallback {
+    /// A callback; `None`, and the user data released, for NULL.
+    pub fn new(callback: flowmesh_log_callback_t, user_data: UserData) -> Option<Self> {
+        Some(Self { function: callback?, user_data })
+    }
+
+    /// Tells the application.
+    pub fn call(&self, record: &Record<'_>) {
+        // Neither holds a control character.
+        let target = CString::new(record.target).unwrap_or_default();
+        let text = CString::new(record.text).unwrap_or_default();
+        // SAFETY: the application gave function and data for each other; the texts live through
+        // the call.
+        unsafe {
+            (self.function)(
+                record.level as flowmesh_log_level_t,
+                target.as_ptr(),
+                record.client,
+                text.as_ptr(),
+                self.user_data.data,
+            );
+        }
     }
 }

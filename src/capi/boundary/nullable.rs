@@ -14,6 +14,7 @@ use crate::capi::{
     error::flowmesh_error_t,
     job::{flowmesh_job_batch_t, flowmesh_job_t},
     kv::{flowmesh_key_list_t, flowmesh_kv_t, flowmesh_set_options_t, flowmesh_value_t},
+    log::flowmesh_log_callback_t,
     message::flowmesh_message_batch_t,
     operation::flowmesh_operation_t,
     queue::{
@@ -38,6 +39,7 @@ pub type NullableOffsets = *mut i64;
 pub type NullableSize<'a> = Option<&'a mut MaybeUninit<usize>>;
 pub type NullableUserData = *mut c_void;
 pub type NullableDrop = flowmesh_drop_t;
+pub type NullableLogCallback = flowmesh_log_callback_t;
 
 // Errors, out and in.
 pub type NullableError<'a> = Option<&'a mut MaybeUninit<*mut flowmesh_error_t>>;
