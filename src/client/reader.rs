@@ -7,8 +7,8 @@ use flowmesh_proto::wire::MessageView;
 use tokio::sync::Mutex;
 
 use super::{
-    error::{Error, Result, Status},
-    options::CallOptions,
+    error::{Error, Outcome, Result, Status},
+    options::{CallOptions, Timeout},
     rules,
     streams::Stream,
 };
@@ -38,6 +38,19 @@ impl Reader {
     /// The next messages; none at the end of the stream, where a later call may find more. After
     /// an error the position is as before.
     pub async fn next_page(&self, options: &CallOptions) -> Result<Vec<Bytes>> {
+        let client = self.stream.client();
+        // The time and the tokens count for the wait behind other calls as well.
+        let read =
+            CallOptions { timeout: Timeout::Never, trace: options.trace.clone(), ..CallOptions::default() };
+        let time = options.time(client.inner().options().timeout);
+        let ended = client.until_ended(options, time, self.page_in_turn(&read)).await;
+        ended.unwrap_or_else(|end| {
+            let what = format!("read from {}", self.stream.canonical_path());
+            Err(client.end_error(end, &what).with_outcome(Outcome::NotApplied))
+        })
+    }
+
+    async fn page_in_turn(&self, options: &CallOptions) -> Result<Vec<Bytes>> {
         let mut next = self.next.lock().await;
         let page = self.stream.read(self.partition, *next, self.page, options).await?;
         if let Some(last) = page.last() {

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <semaphore.h>
 #include <sys/socket.h>
 
 /* What calls are made on. All NULL: calls that must be refused. */
@@ -521,6 +522,117 @@ static void calls_on_the_wire_end_by_cancel_deadline_and_close(void **state)
     flowmesh_client_free(client);
 }
 
+static void a_page_can_be_cancelled_behind_another(void **state)
+{
+    char endpoint[32];
+    int listener = silent_server(endpoint, sizeof(endpoint));
+    flowmesh_client_t *client = NULL;
+    flowmesh_stream_reader_t *reader = NULL;
+    flowmesh_error_t *error = NULL;
+    flowmesh_operation_t *operation = NULL;
+    struct call *first = call_new(), *second = call_new();
+    (void)state;
+    OK(flowmesh_client_open(endpoint, NULL, &client, &error));
+    flowmesh_stream_t *stream = open_stream(client);
+    OK(flowmesh_stream_reader_open(stream, 0, NULL, &reader, &error));
+    OK(flowmesh_stream_reader_next_async(reader, NULL, on_batch, first, on_drop, NULL, &error));
+    OK(flowmesh_stream_reader_next_async(reader, NULL, on_batch, second, on_drop, &operation,
+                                         &error));
+    OK(flowmesh_operation_cancel(operation, &error));
+    flowmesh_operation_free(operation);
+    ENDS(FLOWMESH_CANCELLED, second);
+    assert_int_equal(second->outcome, FLOWMESH_OUTCOME_NOT_APPLIED);
+    assert_false(call_is_over(first));
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    ENDS(FLOWMESH_CLOSED, first);
+    close(listener);
+    call_free(first);
+    call_free(second);
+    flowmesh_stream_reader_free(reader);
+    flowmesh_stream_free(stream);
+    flowmesh_client_free(client);
+}
+
+/* A callback that lasts until the test lets it go. */
+struct blocked {
+    struct call *call;
+    sem_t entered, released;
+};
+
+static void on_blocked(flowmesh_error_t *error, void *user_data)
+{
+    struct blocked *blocked = (struct blocked *)user_data;
+    sem_post(&blocked->entered);
+    sem_wait(&blocked->released);
+    call_done(call_noted(error, blocked->call));
+}
+
+static void drop_blocked(void *user_data)
+{
+    on_drop(((struct blocked *)user_data)->call);
+}
+
+static void start_blocked(struct blocked *blocked, const flowmesh_client_t *client)
+{
+    flowmesh_error_t *error = NULL;
+    blocked->call = call_new();
+    sem_init(&blocked->entered, 0, 0);
+    sem_init(&blocked->released, 0, 0);
+    OK(flowmesh_client_health_check_async(client, NULL, on_blocked, blocked, drop_blocked, NULL,
+                                          &error));
+    sem_wait(&blocked->entered);
+}
+
+/* What a callback that lasts holds up comes when it has ended, whatever was told meanwhile. */
+static void check_held_up(struct blocked *blocked, struct call *behind)
+{
+    assert_false(call_is_over(behind));
+    sem_post(&blocked->released);
+    ENDS(FLOWMESH_OK, blocked->call);
+    ENDS(FLOWMESH_CLOSED, behind);
+    call_free(blocked->call);
+    call_free(behind);
+    sem_destroy(&blocked->entered);
+    sem_destroy(&blocked->released);
+}
+
+static void a_close_that_times_out_loses_no_completion(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_error_t *error = NULL;
+    flowmesh_reserve_options_t forever = FLOWMESH_RESERVE_OPTIONS_INIT;
+    struct blocked blocked;
+    struct call *behind = call_new();
+    (void)state;
+    forever.wait_ms = -1;
+    start_blocked(&blocked, client);
+    OK(flowmesh_queue_reserve_async(queue, &forever, on_job, behind, on_drop, NULL, &error));
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "callback", flowmesh_client_close(client, 20, &error));
+    check_held_up(&blocked, behind);
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+}
+
+static void a_shutdown_that_times_out_loses_no_completion(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_error_t *error = NULL;
+    flowmesh_reserve_options_t forever = FLOWMESH_RESERVE_OPTIONS_INIT;
+    struct blocked blocked;
+    struct call *behind = call_new();
+    (void)state;
+    forever.wait_ms = -1;
+    start_blocked(&blocked, client);
+    OK(flowmesh_queue_reserve_async(queue, &forever, on_job, behind, on_drop, NULL, &error));
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "shutdown", flowmesh_shutdown(20, &error));
+    check_held_up(&blocked, behind);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+}
+
 /* In a callback: blocking calls, another asynchronous call, close, and the last free. */
 struct chain {
     struct call *call;
@@ -620,6 +732,9 @@ int main(void)
         cmocka_unit_test(calls_outlive_every_handle),
         cmocka_unit_test(a_lost_connection_completes_its_calls),
         cmocka_unit_test(calls_on_the_wire_end_by_cancel_deadline_and_close),
+        cmocka_unit_test(a_page_can_be_cancelled_behind_another),
+        cmocka_unit_test(a_close_that_times_out_loses_no_completion),
+        cmocka_unit_test(a_shutdown_that_times_out_loses_no_completion),
         cmocka_unit_test(callbacks_may_block_start_close_and_free),
         cmocka_unit_test(a_thousand_calls_from_one_thread),
         cmocka_unit_test(a_shutdown_completes_every_call),
