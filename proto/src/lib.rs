@@ -4,6 +4,7 @@
 //! This crate knows the wire and nothing else: no validation, no storage, no transport.
 
 pub mod codec;
+pub mod requests;
 pub mod wire;
 
 /// Messages and clients, one module per service client.

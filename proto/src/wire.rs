@@ -159,13 +159,12 @@ impl<'a> MessageView<'a> {
 /// Appends an encoded `Event` (without a length in front) to `out`.
 pub fn encode_event<'a>(out: &mut BytesMut, payload: &[u8], headers: impl Iterator<Item = Header<'a>>) {
     put_bytes(out, 1, payload);
-    for h in headers {
-        let entry = bytes_len(1, h.key.len()) + bytes_len(2, h.value.len());
-        encode_key(EVENT_HEADERS, WireType::LengthDelimited, out);
-        encode_varint(entry as u64, out);
-        put_bytes(out, 1, h.key.as_bytes());
-        put_bytes(out, 2, h.value.as_bytes());
-    }
+    put_headers(out, EVENT_HEADERS, headers);
+}
+
+/// How many bytes [`encode_event`] will append.
+pub fn event_len<'a>(payload: &[u8], headers: impl Iterator<Item = Header<'a>>) -> usize {
+    bytes_len(1, payload.len()) + headers_len(EVENT_HEADERS, headers)
 }
 
 /// The fields of a `Message` that do not depend on its event.
@@ -209,7 +208,26 @@ pub fn encode_message(out: &mut impl bytes::BufMut, head: &MessageHead<'_>, even
     put_varint(out, 8, head.schema_version as u64);
 }
 
-fn put_bytes(out: &mut impl bytes::BufMut, tag: u32, value: &[u8]) {
+/// Appends headers as entries of the map `tag`.
+pub(crate) fn put_headers<'a>(out: &mut BytesMut, tag: u32, headers: impl Iterator<Item = Header<'a>>) {
+    for h in headers {
+        encode_key(tag, WireType::LengthDelimited, out);
+        encode_varint(entry_len(&h) as u64, out);
+        put_bytes(out, 1, h.key.as_bytes());
+        put_bytes(out, 2, h.value.as_bytes());
+    }
+}
+
+/// How many bytes [`put_headers`] will append.
+pub(crate) fn headers_len<'a>(tag: u32, headers: impl Iterator<Item = Header<'a>>) -> usize {
+    headers.map(|h| field_len(tag, entry_len(&h))).sum()
+}
+
+fn entry_len(h: &Header<'_>) -> usize {
+    bytes_len(1, h.key.len()) + bytes_len(2, h.value.len())
+}
+
+pub(crate) fn put_bytes(out: &mut impl bytes::BufMut, tag: u32, value: &[u8]) {
     if !value.is_empty() {
         encode_key(tag, WireType::LengthDelimited, out);
         encode_varint(value.len() as u64, out);
@@ -217,22 +235,22 @@ fn put_bytes(out: &mut impl bytes::BufMut, tag: u32, value: &[u8]) {
     }
 }
 
-fn put_varint(out: &mut impl bytes::BufMut, tag: u32, value: u64) {
+pub(crate) fn put_varint(out: &mut impl bytes::BufMut, tag: u32, value: u64) {
     if value != 0 {
         encode_key(tag, WireType::Varint, out);
         encode_varint(value, out);
     }
 }
 
-fn field_len(tag: u32, len: usize) -> usize {
+pub(crate) fn field_len(tag: u32, len: usize) -> usize {
     encoded_len_varint(u64::from(tag) << 3) + encoded_len_varint(len as u64) + len
 }
 
-fn bytes_len(tag: u32, len: usize) -> usize {
+pub(crate) fn bytes_len(tag: u32, len: usize) -> usize {
     if len == 0 { 0 } else { field_len(tag, len) }
 }
 
-fn varint_len(tag: u32, value: u64) -> usize {
+pub(crate) fn varint_len(tag: u32, value: u64) -> usize {
     if value == 0 { 0 } else { encoded_len_varint(u64::from(tag) << 3) + encoded_len_varint(value) }
 }
 

@@ -8,8 +8,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use flowmesh_proto::codec::EncodedCodec;
+use http::uri::PathAndQuery;
 use tonic::{
     Request, Response,
+    client::Grpc,
     metadata::{Ascii, MetadataValue},
 };
 
@@ -88,6 +92,17 @@ impl Wire {
     /// A generated client on this transport.
     pub fn client<C: Generated>(self, new: impl FnOnce(Transport) -> C) -> C {
         new(self.transport).reply_limit(self.max_message_bytes)
+    }
+
+    /// Makes the call at `path`; its request is in wire form already.
+    pub async fn call_encoded<R: prost::Message + Default + 'static>(
+        self,
+        path: &'static str,
+        request: Request<Bytes>,
+    ) -> std::result::Result<Response<R>, tonic::Status> {
+        let mut client = Grpc::new(self.transport).max_decoding_message_size(self.max_message_bytes);
+        client.ready().await.map_err(|e| tonic::Status::from_error(e.into()))?;
+        client.unary(request, PathAndQuery::from_static(path), EncodedCodec::default()).await
     }
 
     /// A request with the client's token.

@@ -3,6 +3,7 @@
 //! Every operation is an `async fn`; [`Client::block_on`] is the blocking form of all of them.
 //! Nothing here is unsafe or knows of C.
 
+mod backoff;
 mod call;
 mod cancel;
 #[expect(clippy::module_inception, reason = "a file per noun, and the noun of this one is the module's")]
@@ -16,6 +17,7 @@ mod error;
 mod kv;
 mod operation;
 mod options;
+mod producer;
 mod queues;
 mod reader;
 mod rules;
@@ -32,6 +34,7 @@ pub use error::{Error, Outcome, Result, Status};
 pub use flowmesh_proto::v1::{ConsumerGroupState, Job, QueueStats, RetryPolicy};
 pub use kv::Kv;
 pub use options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Fsync, Timeout};
+pub use producer::{NewMessage, Producer, ProducerEvents, ProducerOptions, Receipt, Report, Reports};
 pub use queues::{Acked, Enqueued, Nacked, NewJob, Queue, Reserve};
 pub use reader::Reader;
 pub use statistics::ClientStats;

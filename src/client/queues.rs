@@ -7,9 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use flowmesh_proto::v1::{
-    AckRequest, EnqueueRequest, GetQueueStatsRequest, GetRetryPolicyRequest, Job, ListDlqJobsRequest,
-    NackRequest, QueueStats, ReceiveRequest, ReplayDlqJobRequest, ReserveRequest, RetryPolicy,
-    SetRetryPolicyRequest, queue_service_client::QueueServiceClient,
+    AckRequest, EnqueueRequest, EnqueueResponse, GetQueueStatsRequest, GetRetryPolicyRequest, Job,
+    ListDlqJobsRequest, NackRequest, QueueStats, ReceiveRequest, ReplayDlqJobRequest, ReserveRequest,
+    RetryPolicy, SetRetryPolicyRequest, queue_service_client::QueueServiceClient,
 };
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
@@ -113,6 +113,22 @@ impl Queue {
             })
             .await?;
         Ok(Enqueued { job_id: reply.job_id, seq: reply.seq })
+    }
+
+    /// As [`Queue::enqueue`], of a job that is a whole request in wire form.
+    pub(crate) async fn enqueue_encoded(&self, request: Bytes, options: &CallOptions) -> Result<Enqueued> {
+        let call = self.0.call("enqueue to", Effect::Once, options);
+        let reply: EnqueueResponse = self
+            .client()
+            .call(call, request, async |wire, request| {
+                wire.call_encoded("/flowmesh.v1.QueueService/Enqueue", request).await
+            })
+            .await?;
+        Ok(Enqueued { job_id: reply.job_id, seq: reply.seq })
+    }
+
+    pub(crate) fn resource(&self) -> &Resource {
+        &self.0
     }
 
     /// Leases one job, `None` when there is none within the wait. The call's timeout counts on

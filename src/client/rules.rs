@@ -63,6 +63,15 @@ pub(crate) fn position(argument: &str, value: i64, min: i64) -> Result<()> {
     }
 }
 
+/// A number of things.
+pub(crate) fn between(argument: &str, value: usize, min: usize, max: usize) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let most = if max == usize::MAX { String::new() } else { format!(" and at most {max}") };
+    Err(Error::invalid(format!("{argument} must be at least {min}{most}, got {value}")))
+}
+
 /// A delay or time to live, in whole seconds: rounded up, never to zero.
 pub(crate) fn delay_seconds(argument: &str, ms: i64) -> Result<i64> {
     let seconds = ceil_seconds(ms);

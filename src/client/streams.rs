@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use flowmesh_proto::v1::{
     CommitOffsetRequest, ConsumerGroupState, GetConsumerGroupStateRequest, GetLatestOffsetRequest,
-    GetOffsetRequest, ReadStreamRequest, WriteEventsRequest, stream_service_client::StreamServiceClient,
+    GetOffsetRequest, ReadStreamRequest, WriteEventsRequest, WriteEventsResponse,
+    stream_service_client::StreamServiceClient,
 };
 
 use super::{
@@ -52,6 +53,27 @@ impl Stream {
                 wire.client(StreamServiceClient::new).write_events(request).await
             })
             .await?;
+        self.offsets(reply, count)
+    }
+
+    /// As [`Stream::write`], of `count` events that are a whole request in wire form.
+    pub(crate) async fn write_encoded(
+        &self,
+        request: Bytes,
+        count: usize,
+        options: &CallOptions,
+    ) -> Result<Vec<i64>> {
+        let call = self.0.call("write to", Effect::Once, options);
+        let reply = self
+            .client()
+            .call(call, request, async |wire, request| {
+                wire.call_encoded("/flowmesh.v1.StreamService/WriteEvents", request).await
+            })
+            .await?;
+        self.offsets(reply, count)
+    }
+
+    fn offsets(&self, reply: WriteEventsResponse, count: usize) -> Result<Vec<i64>> {
         if reply.offsets.len() == count {
             return Ok(reply.offsets);
         }

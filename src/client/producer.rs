@@ -1,0 +1,207 @@
+//! Producers: messages accepted at memory speed, gathered into requests, each told what became
+//! of it.
+//!
+//! [`Producer::send`] puts the message in wire form behind those that wait (`buffer`). A task on
+//! the runtime, there only while something waits, takes what has gathered and sends it (`sender`
+//! for streams, `jobs` for queues). What became of each goes to the application on its
+//! dispatcher, in the order of the sends (`reports`). Nothing here waits for more messages: while
+//! one request is under way, the next one gathers.
+
+mod attempts;
+mod batch;
+mod buffer;
+mod jobs;
+mod reports;
+mod sender;
+
+use std::{sync::Arc, time::Duration};
+
+use self::buffer::{Shared, Target};
+pub use self::{
+    batch::NewMessage,
+    reports::{ProducerEvents, Receipt, Report, Reports},
+};
+use super::{
+    error::{Error, Result, Status},
+    options::Timeout,
+    queues::Queue,
+    rules,
+    streams::Stream,
+};
+use crate::runtime::{Dispatcher, deadline_after};
+
+/// The largest request that every server takes (contract 2.2).
+const REQUEST_LIMIT: usize = 4 << 20;
+/// The largest request that the options may ask for.
+const LARGEST_BATCH: usize = 64 << 20;
+/// The most calls that one producer may have under way.
+const MOST_IN_FLIGHT: usize = 200;
+
+/// How to produce.
+#[derive(Debug, Clone)]
+pub struct ProducerOptions {
+    /// At most so many messages wait for their outcome.
+    pub max_buffered_messages: usize,
+    /// At most so many bytes of them, in wire form; a single message may be larger.
+    pub max_buffered_bytes: usize,
+    /// At most so many messages in one request to a stream.
+    pub max_batch_messages: usize,
+    /// A request to a stream is closed before it would pass so many bytes; a single message may be
+    /// larger, up to the 4 MiB that a server takes.
+    pub max_batch_bytes: usize,
+    /// Queues: at most so many jobs on the way at once.
+    pub max_in_flight: usize,
+    /// From `send` on, how long the producer tries; `None` for ever.
+    pub delivery_timeout: Option<Duration>,
+    /// Whether to send again what may be stored already.
+    pub retry_unknown: bool,
+    /// Whether the first failure ends the producer.
+    pub stop_on_error: bool,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            max_buffered_messages: 100_000,
+            max_buffered_bytes: 64 << 20,
+            max_batch_messages: 10_000,
+            max_batch_bytes: 1 << 20,
+            max_in_flight: 64,
+            delivery_timeout: Some(Duration::from_secs(120)),
+            retry_unknown: false,
+            stop_on_error: false,
+        }
+    }
+}
+
+impl ProducerOptions {
+    fn check(&self) -> Result<()> {
+        rules::between("max_buffered_messages", self.max_buffered_messages, 1, usize::MAX)?;
+        rules::between("max_buffered_bytes", self.max_buffered_bytes, 1, usize::MAX)?;
+        rules::between("max_batch_messages", self.max_batch_messages, 1, usize::MAX)?;
+        rules::between("max_batch_bytes", self.max_batch_bytes, 1, LARGEST_BATCH)?;
+        rules::between("max_in_flight", self.max_in_flight, 1, MOST_IN_FLIGHT)
+    }
+}
+
+/// Sends messages to one stream or queue, each with a tag `T` that its report brings back.
+/// Dropping it gives up what was not sent; every report is still made.
+pub struct Producer<T: Send + 'static> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: Send + 'static> Producer<T> {
+    /// A producer for a stream. `events` is told what became of the messages, on `dispatcher` or
+    /// else the client's.
+    pub(crate) fn of_stream(
+        stream: &Stream,
+        options: ProducerOptions,
+        events: Option<Box<dyn ProducerEvents<T>>>,
+        dispatcher: Option<&Dispatcher>,
+    ) -> Result<Self> {
+        Self::new(Target::Stream(stream.clone()), options, events, dispatcher)
+    }
+
+    /// A producer for a queue; as [`Producer::of_stream`] otherwise.
+    pub(crate) fn of_queue(
+        queue: &Queue,
+        options: ProducerOptions,
+        events: Option<Box<dyn ProducerEvents<T>>>,
+        dispatcher: Option<&Dispatcher>,
+    ) -> Result<Self> {
+        Self::new(Target::Queue(queue.clone()), options, events, dispatcher)
+    }
+
+    fn new(
+        target: Target,
+        options: ProducerOptions,
+        events: Option<Box<dyn ProducerEvents<T>>>,
+        dispatcher: Option<&Dispatcher>,
+    ) -> Result<Self> {
+        options.check()?;
+        let client = target.client();
+        client.inner().check()?;
+        let dispatcher = match &events {
+            Some(_) => Some(client.dispatcher_or(dispatcher)?),
+            None => None,
+        };
+        Ok(Self { shared: Arc::new(Shared::new(target, options, events, dispatcher)) })
+    }
+
+    /// Accepts a message; when the buffer is full, waits up to `wait` for room. QUEUE_FULL: there
+    /// was none. After OK its report follows, whatever happens; after an error none does.
+    pub fn send<'a, H>(&self, message: &NewMessage<'_, H>, tag: T, wait: Timeout) -> Result<()>
+    where
+        H: Iterator<Item = flowmesh_proto::wire::Header<'a>> + Clone,
+    {
+        Shared::send(&self.shared, message, tag, wait)
+    }
+
+    /// Waits until every message accepted so far has been reported and the callback has returned.
+    /// DEADLINE_EXCEEDED when the time was up before. Without events, ABORTED when a message has
+    /// failed since the last flush.
+    pub fn flush(&self, wait: Timeout) -> Result<()> {
+        self.shared.target.client().check_process()?;
+        let deadline = deadline_after(wait);
+        let accepted = self.shared.accepted();
+        if self.shared.is_reporting_here() {
+            return Err(Error::local(
+                Status::FAILED_PRECONDITION,
+                format!("flush {}: a callback of the producer would wait for itself", self.shared.what()),
+            ));
+        }
+        if !Shared::wait_for(&self.shared, deadline, |state| state.has_reported(accepted)) {
+            return Err(Error::local(
+                Status::DEADLINE_EXCEEDED,
+                format!("flush {}: not everything was reported within the time given", self.shared.what()),
+            )
+            .retryable());
+        }
+        self.shared.untold_failures()
+    }
+
+    /// Refuses new messages, waits until all others are reported, and ends. At the timeout it gives
+    /// up what has no outcome yet: how many that were, the first value says, and each is reported.
+    /// After OK no callback runs any more. DEADLINE_EXCEEDED: reports are still to come. Inside a
+    /// callback of the producer it only begins, and returns at once.
+    pub fn close(&self, wait: Timeout) -> (usize, Result<()>) {
+        if let Err(forked) = self.shared.target.client().check_process() {
+            return (0, Err(forked));
+        }
+        let deadline = deadline_after(wait);
+        Shared::refuse(&self.shared, self.shared.closed_error());
+        let inside = self.shared.is_reporting_here();
+        if !inside && Shared::wait_for(&self.shared, deadline, |state| state.has_finished()) {
+            return (self.shared.given_up(), self.shared.untold_failures());
+        }
+        if !inside || wait == Timeout::After(Duration::ZERO) {
+            Shared::give_up(&self.shared);
+        }
+        let given_up = self.shared.given_up();
+        if inside {
+            return (given_up, Ok(()));
+        }
+        let text = format!(
+            "close {}: {given_up} messages were given up and reports are still to come; close again to wait for them",
+            self.shared.what()
+        );
+        (given_up, Err(Error::local(Status::DEADLINE_EXCEEDED, text)))
+    }
+}
+
+impl<T: Send + 'static> Drop for Producer<T> {
+    fn drop(&mut self) {
+        if self.shared.target.client().check_process().is_err() {
+            // In the child of a fork its locks may be held for ever, and there is nobody to report.
+            return;
+        }
+        Shared::refuse(&self.shared, self.shared.closed_error());
+        Shared::give_up(&self.shared);
+    }
+}
+
+impl<T: Send + 'static> std::fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("to", &self.shared.what()).finish_non_exhaustive()
+    }
+}
