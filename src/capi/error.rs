@@ -54,6 +54,18 @@ impl From<Error> for flowmesh_error_t {
     }
 }
 
+impl flowmesh_error_t {
+    /// The status.
+    pub(super) fn status(&self) -> flowmesh_status_t {
+        self.status
+    }
+
+    /// The outcome.
+    pub(super) fn outcome(&self) -> flowmesh_outcome_t {
+        self.outcome
+    }
+}
+
 /// NUL bytes, which C could not see past, become spaces.
 fn text(s: &str) -> CString {
     CString::new(s.replace('\0', " ")).unwrap_or_default()

@@ -23,6 +23,7 @@ pub mod log;
 pub mod message;
 pub mod operation;
 pub mod process;
+pub mod producer;
 pub mod queue;
 pub mod queue_async;
 pub mod reader;

@@ -34,6 +34,7 @@ pub use error::{Error, Outcome, Result, Status};
 pub use flowmesh_proto::v1::{ConsumerGroupState, Job, QueueStats, RetryPolicy};
 pub use kv::Kv;
 pub use options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Fsync, Timeout};
+pub(crate) use producer::Target;
 pub use producer::{NewMessage, Producer, ProducerEvents, ProducerOptions, Receipt, Report, Reports};
 pub use queues::{Acked, Enqueued, Nacked, NewJob, Queue, Reserve};
 pub use reader::Reader;

@@ -16,7 +16,8 @@ mod sender;
 
 use std::{sync::Arc, time::Duration};
 
-use self::buffer::{Shared, Target};
+use self::buffer::Shared;
+pub(crate) use self::buffer::Target;
 pub use self::{
     batch::NewMessage,
     reports::{ProducerEvents, Receipt, Report, Reports},
@@ -75,7 +76,8 @@ impl Default for ProducerOptions {
 }
 
 impl ProducerOptions {
-    fn check(&self) -> Result<()> {
+    /// Refuses values that make no sense.
+    pub(crate) fn check(&self) -> Result<()> {
         rules::between("max_buffered_messages", self.max_buffered_messages, 1, usize::MAX)?;
         rules::between("max_buffered_bytes", self.max_buffered_bytes, 1, usize::MAX)?;
         rules::between("max_batch_messages", self.max_batch_messages, 1, usize::MAX)?;
@@ -91,28 +93,27 @@ pub struct Producer<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Producer<T> {
-    /// A producer for a stream. `events` is told what became of the messages, on `dispatcher` or
-    /// else the client's.
-    pub(crate) fn of_stream(
-        stream: &Stream,
+    /// A producer for a stream. `events` is told what became of the messages, on the client's
+    /// dispatcher.
+    pub fn of_stream(
+        stream: &Arc<Stream>,
         options: ProducerOptions,
         events: Option<Box<dyn ProducerEvents<T>>>,
-        dispatcher: Option<&Dispatcher>,
     ) -> Result<Self> {
-        Self::new(Target::Stream(stream.clone()), options, events, dispatcher)
+        Self::open(Target::Stream(stream.clone()), options, events, None)
     }
 
     /// A producer for a queue; as [`Producer::of_stream`] otherwise.
-    pub(crate) fn of_queue(
-        queue: &Queue,
+    pub fn of_queue(
+        queue: &Arc<Queue>,
         options: ProducerOptions,
         events: Option<Box<dyn ProducerEvents<T>>>,
-        dispatcher: Option<&Dispatcher>,
     ) -> Result<Self> {
-        Self::new(Target::Queue(queue.clone()), options, events, dispatcher)
+        Self::open(Target::Queue(queue.clone()), options, events, None)
     }
 
-    fn new(
+    /// A producer; `events` is told on `dispatcher`, or else on the client's.
+    pub(crate) fn open(
         target: Target,
         options: ProducerOptions,
         events: Option<Box<dyn ProducerEvents<T>>>,

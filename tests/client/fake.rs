@@ -42,6 +42,13 @@ pub struct Fake {
 impl Fake {
     /// Starts a server; `script` gets the method's name and how many calls came before.
     pub fn start(script: impl Fn(&str, usize) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_with_requests(move |method, _, before| script(method, before))
+    }
+
+    /// As [`Fake::start`]; `script` also gets the body of the request.
+    pub fn start_with_requests(
+        script: impl Fn(&str, &[u8], usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("address");
@@ -74,7 +81,7 @@ impl Fake {
 
 async fn serve(
     socket: TcpStream,
-    script: Arc<impl Fn(&str, usize) -> Answer + Send + Sync + 'static>,
+    script: Arc<impl Fn(&str, &[u8], usize) -> Answer + Send + Sync + 'static>,
     calls: Arc<Mutex<Vec<(String, HeaderMap)>>>,
 ) {
     let Ok(mut connection) = h2::server::handshake(socket).await else { return };
@@ -92,7 +99,9 @@ async fn serve(
             let method = request.uri().path().rsplit('/').next().expect("a path").to_owned();
             let metadata = request.headers().clone();
             let mut body = request.into_body();
+            let mut bytes = Vec::new();
             while let Some(Ok(chunk)) = body.data().await {
+                bytes.extend_from_slice(&chunk);
                 body.flow_control().release_capacity(chunk.len()).expect("it was received");
             }
             let before = {
@@ -100,7 +109,7 @@ async fn serve(
                 calls.push((method.clone(), metadata));
                 calls.len() - 1
             };
-            answer(script(&method, before), respond, cut).await;
+            answer(script(&method, &bytes, before), respond, cut).await;
         });
     }
 }

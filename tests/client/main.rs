@@ -6,6 +6,7 @@ mod fake;
 mod faults;
 mod observe;
 mod outcomes;
+mod producers;
 mod servers;
 mod subscriptions;
 

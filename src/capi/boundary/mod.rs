@@ -12,4 +12,5 @@ pub mod handle;
 pub mod jobs;
 pub mod nullable;
 pub mod options;
+pub mod reports;
 pub mod view;

@@ -17,6 +17,7 @@ use crate::capi::{
     log::flowmesh_log_callback_t,
     message::flowmesh_message_batch_t,
     operation::flowmesh_operation_t,
+    producer::{flowmesh_producer_options_t, flowmesh_producer_t},
     queue::{
         flowmesh_enqueue_options_t, flowmesh_nack_options_t, flowmesh_queue_stats_t, flowmesh_queue_t,
         flowmesh_reserve_options_t,
@@ -70,6 +71,7 @@ pub type NullableReserveOptions = *const flowmesh_reserve_options_t;
 pub type NullableNackOptions = *const flowmesh_nack_options_t;
 pub type NullableSetOptions = *const flowmesh_set_options_t;
 pub type NullableClientOptions<'a> = Option<&'a flowmesh_client_options_t>;
+pub type NullableProducerOptions<'a> = Option<&'a flowmesh_producer_options_t>;
 pub type NullableSubscriptionOptions<'a> = Option<&'a flowmesh_subscription_options_t>;
 
 // What `free` takes.
@@ -84,6 +86,8 @@ pub type NullableMessageBatchBox = Option<Box<flowmesh_message_batch_t>>;
 pub type NullableReaderBox = Option<Box<flowmesh_stream_reader_t>>;
 pub type NullableSubscriptionOptionsBox = Option<Box<flowmesh_subscription_options_t>>;
 pub type NullableSubscriptionBox = Option<Box<flowmesh_subscription_t>>;
+pub type NullableProducerOptionsBox = Option<Box<flowmesh_producer_options_t>>;
+pub type NullableProducerBox = Option<Box<flowmesh_producer_t>>;
 pub type NullableQueueBox = Option<Box<flowmesh_queue_t>>;
 pub type NullableJobBox = Option<NonNull<flowmesh_job_t>>;
 pub type NullableJobBatchBox = Option<Box<flowmesh_job_batch_t>>;

@@ -126,6 +126,20 @@ pub fn headers(
         .collect()
 }
 
+/// Payload and headers of one event, checked and not copied.
+pub fn event<'a>(
+    event: *const flowmesh_event_t,
+) -> Result<(&'a [u8], impl Iterator<Item = wire::Header<'a>> + Clone)> {
+    let event = options::read_required(event, "event")?;
+    let payload = bytes(event.payload, "payload")?;
+    let headers = header_slice(event.headers, event.header_count, "headers")?;
+    for h in headers {
+        header(h, "headers")?;
+    }
+    // Each was checked right above, so that none is left out.
+    Ok((payload, headers.iter().filter_map(|h| header(h, "").ok())))
+}
+
 /// Events in wire form, all in one buffer. The size of the first is the stride of the array. An
 /// event whose headers name no trace gets those of `trace`.
 pub fn events(

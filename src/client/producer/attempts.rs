@@ -35,15 +35,25 @@ impl Attempts {
 
     /// Tries until an attempt succeeds, fails for good, or there is no time left. What `is_final`
     /// accepts is not tried again.
-    pub async fn run<T: Send + 'static, R>(
+    pub async fn run<T, R, F>(
         &mut self,
         shared: &Shared<T>,
         is_final: impl Fn(&Error) -> bool,
-        attempt: impl AsyncFn(&CallOptions) -> Result<R>,
-    ) -> Result<R> {
+        attempt: impl Fn(CallOptions) -> F,
+    ) -> Result<R>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<R>>,
+    {
         let client = shared.target.client();
         let mut backoff = Backoff::default();
         loop {
+            if shared.give_up.is_cancelled() {
+                return Err(self.judged(shared.closed_error()));
+            }
+            if client.is_closed() {
+                return Err(self.judged(client.inner().closed_error()));
+            }
             let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(self.judged(too_late(shared)));
@@ -55,7 +65,7 @@ impl Attempts {
                 ..CallOptions::default()
             };
             self.count += 1;
-            let error = match attempt(&options).await {
+            let error = match attempt(options.clone()).await {
                 Ok(result) => return Ok(result),
                 Err(error) if error.status() == Status::CANCELLED && shared.give_up.is_cancelled() => {
                     let outcome = error.outcome();

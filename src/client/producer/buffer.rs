@@ -35,9 +35,9 @@ use crate::{
 
 /// Where messages go.
 #[derive(Clone)]
-pub(super) enum Target {
-    Stream(Stream),
-    Queue(Queue),
+pub(crate) enum Target {
+    Stream(Arc<Stream>),
+    Queue(Arc<Queue>),
 }
 
 impl Target {

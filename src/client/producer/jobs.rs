@@ -13,13 +13,10 @@ use super::{
     reports::{JobOutcome, Outcomes, Reports},
     sender::{Sending, cut_short},
 };
-use crate::{
-    client::{error::Outcome, queues::Queue},
-    runtime::lock,
-};
+use crate::client::{error::Outcome, queues::Queue};
 
 /// Enqueues to `queue` until nothing is left.
-pub(super) async fn run<T: Send + 'static>(sending: Sending<T>, queue: Queue) {
+pub(super) async fn run<T: Send + 'static>(sending: Sending<T>, queue: Arc<Queue>) {
     let shared = sending.shared.clone();
     let at_once = shared.options.max_in_flight;
     let mut window = Window { shared: shared.clone(), slots: VecDeque::new(), first: 0, begun: 0 };
@@ -63,8 +60,8 @@ pub(super) async fn run<T: Send + 'static>(sending: Sending<T>, queue: Queue) {
 }
 
 async fn enqueue<T: Send + 'static>(
-    shared: &Shared<T>,
-    queue: &Queue,
+    shared: &Arc<Shared<T>>,
+    queue: &Arc<Queue>,
     job: Bytes,
     since: Instant,
 ) -> JobOutcome {
@@ -72,9 +69,11 @@ async fn enqueue<T: Send + 'static>(
     let result = match shared.stop_error() {
         Some(stopped) => Err(stopped),
         None => {
-            attempts
-                .run(shared, |_| false, async |options| queue.enqueue_encoded(job.clone(), options).await)
-                .await
+            let enqueue = |options| {
+                let (queue, job) = (queue.clone(), job.clone());
+                async move { queue.enqueue_encoded(job, &options).await }
+            };
+            attempts.run(shared, |_| false, enqueue).await
         }
     };
     JobOutcome { result, attempts: attempts.count }

@@ -23,6 +23,11 @@ use crate::{
 
 /// Is told what became of messages. One call runs at a time.
 pub trait ProducerEvents<T>: Send {
+    /// Whether it looks at reports; otherwise a flush tells of failures.
+    fn takes_reports(&self) -> bool {
+        true
+    }
+
     /// Each message of these has its outcome.
     fn reports(&mut self, reports: &Reports<T>);
 
@@ -123,6 +128,7 @@ pub(super) struct Delivery<T> {
     events: Option<Box<dyn ProducerEvents<T>>>,
     /// There are callbacks that have not been released.
     wanted: bool,
+    takes_reports: bool,
     items: VecDeque<Item<T>>,
     /// Reports in `items`, and in the call that runs.
     pub waiting: usize,
@@ -144,6 +150,7 @@ impl<T> Delivery<T> {
     pub fn new(events: Option<Box<dyn ProducerEvents<T>>>) -> Self {
         Self {
             wanted: events.is_some(),
+            takes_reports: events.as_ref().is_some_and(|events| events.takes_reports()),
             events,
             items: VecDeque::new(),
             waiting: 0,
@@ -187,7 +194,7 @@ impl<T: Send + 'static> Shared<T> {
         {
             state.refusal = Some(this.stopped(first));
         }
-        if state.delivery.wanted {
+        if state.delivery.takes_reports {
             state.delivery.waiting += count;
             state.delivery.items.push_back(Item::Reports(reports));
         } else {

@@ -79,7 +79,7 @@ fn fail<T: Send + 'static>(shared: &Arc<Shared<T>>, mut batch: Batch<T>, error: 
 }
 
 /// Writes to `stream` until nothing is left.
-pub(super) async fn run<T: Send + 'static>(sending: Sending<T>, stream: Stream) {
+pub(super) async fn run<T: Send + 'static>(sending: Sending<T>, stream: Arc<Stream>) {
     let mut hand = Hand { shared: sending.shared.clone(), parcels: Vec::new() };
     while let Some(batch) = Shared::next_batch(&sending.shared).await {
         let attempts = Attempts::new(batch.since(), sending.shared.options.delivery_timeout);
@@ -104,7 +104,7 @@ struct Parcel<T> {
 impl<T: Send + 'static> Hand<T> {
     /// Writes one parcel; false when there is none. One that the server refuses for what is in
     /// it is halved, until only the messages fail that the server does not want.
-    async fn write(&mut self, stream: &Stream) -> bool {
+    async fn write(&mut self, stream: &Arc<Stream>) -> bool {
         let shared = &self.shared;
         let Some(parcel) = self.parcels.last_mut() else { return false };
         let count = parcel.batch.len();
@@ -112,14 +112,12 @@ impl<T: Send + 'static> Hand<T> {
             Some(stopped) => Err(stopped),
             None => {
                 let request = parcel.batch.request();
-                let written = parcel
-                    .attempts
-                    .run(
-                        shared,
-                        |error| count > 1 && is_of_content(error),
-                        async |options| stream.write_encoded(request.clone(), count, options).await,
-                    )
-                    .await;
+                let write = |options| {
+                    let (stream, request) = (stream.clone(), request.clone());
+                    async move { stream.write_encoded(request, count, &options).await }
+                };
+                let is_final = |error: &Error| count > 1 && is_of_content(error);
+                let written = parcel.attempts.run(shared, is_final, write).await;
                 parcel.batch.restore(request);
                 written
             }
