@@ -135,6 +135,11 @@
  *   call                        order                         repeated?      a repeat can
  *   stream write                a batch gets consecutive      no             (yours: duplicate
  *                               offsets, whole or not at all                  the whole batch)
+ *   producer, to a stream       as sent, over repeats         what is        nothing (with
+ *                                                             certainly not  retry_unknown:
+ *                                                             stored         duplicate a batch)
+ *   producer, to a queue        as sent with max_in_flight    as above       as above, a job
+ *                               1, otherwise any
  *   stream read, offsets,       by offset                     yes            nothing
  *     group state
  *   commit_offset               last commit wins              yes            undo a commit that
@@ -291,11 +296,14 @@ extern "C" {
 // The token is missing, unknown or expired.
 #define FLOWMESH_UNAUTHENTICATED 16
 
-// The client or subscription is closed, or the library was shut down.
+// The client, producer or subscription is closed, or the library was shut down.
 #define FLOWMESH_CLOSED 100
 
 // The process is the child of a fork; see flowmesh_after_fork_child.
 #define FLOWMESH_FORKED 101
+
+// A bounded buffer of the library is full; see flowmesh_producer_send.
+#define FLOWMESH_QUEUE_FULL 102
 
 // Connected, or connected again: from here on nothing written is missed.
 #define FLOWMESH_SUBSCRIPTION_CONNECTED 1
@@ -428,6 +436,56 @@ typedef struct flowmesh_message_batch_t flowmesh_message_batch_t;
 //     status = flowmesh_kv_get_async(kv, key, NULL, on_value, request, free_request, NULL, &error);
 typedef struct flowmesh_operation_t flowmesh_operation_t;
 
+// How to produce. Thread-safe; copied when the producer is opened, and the callbacks go to the
+// first producer opened with it. Setters take the value or refuse it
+// (FLOWMESH_INVALID_ARGUMENT) and leave the old one; they do not block.
+typedef struct flowmesh_producer_options_t flowmesh_producer_options_t;
+
+// Sends messages to one stream or queue without waiting for each: flowmesh_producer_send accepts
+// a message, and a delivery report says what became of it. While one request is under way, what
+// is sent meanwhile gathers into the next one; an idle producer sends at once. Thread-safe.
+//
+//     static void on_reports(const flowmesh_report_batch_t *reports, void *user_data)
+//     {
+//         for (size_t i = 0; i < flowmesh_report_batch_count(reports); i++) {
+//             const flowmesh_report_t *r = flowmesh_report_batch_at(reports, i);
+//             if (r->status != FLOWMESH_OK) {
+//                 failed(user_data, r->message_data, flowmesh_error_message(r->error));
+//             }
+//         }
+//     }
+//
+//     status = flowmesh_producer_options_new(&options, &error);
+//     status = flowmesh_producer_options_set_report_callback(options, on_reports, app, NULL, &error);
+//     status = flowmesh_stream_producer_open(stream, options, &producer, &error);
+//     while (next_order(&event.payload)) {
+//         status = flowmesh_producer_send(producer, &event, order, -1, &error);
+//     }
+//     status = flowmesh_producer_close(producer, 10000, &unsent, &error);
+//     flowmesh_producer_free(producer);
+//
+// Reports. Exactly one for every message accepted, whatever happens to connection, client, process
+// (but for a crash) or the producer itself; one callback at a time, in the order of the sends, many
+// reports in one call.
+//
+// Order. A stream gets the messages of one producer in the order in which they were sent (from
+// one thread, or one after the other), over every repeat: one request is on the way at a time. Jobs
+// are sent in the order of the sends, but up to max_in_flight at once, and those that are on the
+// way together are stored in any order; with a max_in_flight of 1, `seq` rises in the order of the
+// sends.
+//
+// Failures. What happens when a request fails:
+//   certainly not stored, may pass later (no connection, FLOWMESH_RESOURCE_EXHAUSTED): sent again,
+//     with growing pauses, until the delivery timeout; then reported, not applied.
+//   perhaps stored (connection lost, or no answer, after it was sent): reported, with the outcome
+//     unknown. With retry_unknown it is sent again, which can store the whole request twice: all
+//     messages that were in it.
+//   refused for what is in it (FLOWMESH_INVALID_ARGUMENT): halved and sent again, until only those
+//     messages are reported that the server refuses; others are stored in their order.
+//   refused for good (no permission, ...): reported, not applied. The next ones are still sent,
+//     unless stop_on_error is set.
+typedef struct flowmesh_producer_t flowmesh_producer_t;
+
 // A job queue. Thread-safe. It keeps its client alive.
 //
 //     flowmesh_queue_t *mails = NULL;
@@ -446,6 +504,9 @@ typedef struct flowmesh_operation_t flowmesh_operation_t;
 //     flowmesh_job_free(job);
 //     flowmesh_queue_free(mails);
 typedef struct flowmesh_queue_t flowmesh_queue_t;
+
+// Reports in the order of the sends: at least one. Lent to a callback for the call.
+typedef struct flowmesh_report_batch_t flowmesh_report_batch_t;
 
 // Pages through a stream, remembering where it is. Thread-safe: each page goes to one caller. It
 // keeps the stream alive.
@@ -616,6 +677,47 @@ typedef struct {
     int32_t schema_version;
 } flowmesh_message_t;
 
+// Receives reports, lent for the call. One call at a time, on the producer's dispatcher; what it
+// calls may block.
+typedef void (*flowmesh_report_callback_t)(const flowmesh_report_batch_t *reports,
+                                           void *user_data);
+
+// Told, after a send was refused with FLOWMESH_QUEUE_FULL, that at least half of the buffer is free
+// again, or that the producer has ended: once for all refusals before it. Never at the same time
+// as the producer's report callback.
+typedef void (*flowmesh_writable_callback_t)(void *user_data);
+
+// An event to write. Start from FLOWMESH_EVENT_INIT.
+typedef struct {
+    // sizeof(flowmesh_event_t); the same in every event of an array.
+    size_t size;
+    // At least 1 byte.
+    flowmesh_view_t payload;
+    // `header_count` headers; may be NULL when there are none.
+    const flowmesh_header_t *headers;
+    // Number of headers.
+    size_t header_count;
+} flowmesh_event_t;
+
+// What became of one message. Borrowed from its batch; later versions append fields, so never
+// copy it by value or rely on its size.
+typedef struct {
+    // As given to flowmesh_producer_send.
+    void *message_data;
+    // FLOWMESH_OK: it is stored.
+    flowmesh_status_t status;
+    // Whether it is stored; after a failure too.
+    flowmesh_outcome_t outcome;
+    // Its offset in the stream, or its number (seq) in the queue; -1 after a failure.
+    int64_t position;
+    // Id of the job, ends in NUL; NULL from a stream and after a failure.
+    const char *job_id;
+    // Why it failed; NULL when it did not.
+    const flowmesh_error_t *error;
+    // How often it was tried.
+    int32_t attempts;
+} flowmesh_report_t;
+
 // Counters of a queue; they survive restarts. Start from FLOWMESH_QUEUE_STATS_INIT.
 typedef struct {
     // sizeof(flowmesh_queue_stats_t).
@@ -742,18 +844,6 @@ typedef struct {
     // Jobs that workers hold: leased, and neither acknowledged nor given back.
     uint64_t worker_jobs;
 } flowmesh_client_stats_t;
-
-// An event to write. Start from FLOWMESH_EVENT_INIT.
-typedef struct {
-    // sizeof(flowmesh_event_t); the same in every event of an array.
-    size_t size;
-    // At least 1 byte.
-    flowmesh_view_t payload;
-    // `header_count` headers; may be NULL when there are none.
-    const flowmesh_header_t *headers;
-    // Number of headers.
-    size_t header_count;
-} flowmesh_event_t;
 
 // Where a consumer group stands. Start from FLOWMESH_GROUP_STATE_INIT.
 typedef struct {
@@ -1527,6 +1617,183 @@ flowmesh_status_t flowmesh_shutdown(int64_t timeout_ms,
 // What the parent made stays unusable in the child (FLOWMESH_FORKED) and can be freed; new
 // clients work. Elsewhere it does nothing. Does not block.
 flowmesh_status_t flowmesh_after_fork_child(flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes options with every default; free them with flowmesh_producer_options_free. Does not block;
+// any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_new(flowmesh_producer_options_t **options,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees options. Callbacks that no producer took are dropped. Does not block; any thread.
+void flowmesh_producer_options_free(flowmesh_producer_options_t *FLOWMESH_NULLABLE options);
+
+// At most so many messages wait for their outcome. Default 100000; at least 1. When as many
+// reports wait for their callback, nothing more is sent until they are delivered.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_max_buffered_messages(const flowmesh_producer_options_t *options,
+                                                                      size_t max_messages,
+                                                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// At most so many bytes of messages wait for their outcome; one that is larger is accepted when
+// nothing else waits. Default 64 MiB; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_max_buffered_bytes(const flowmesh_producer_options_t *options,
+                                                                   size_t max_bytes,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Streams: at most so many messages in one request. Default 10000; at least 1.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_max_batch_messages(const flowmesh_producer_options_t *options,
+                                                                   size_t max_messages,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Streams: at most so many bytes in one request; a single message may have more, up to 4 MiB.
+// Default 1 MiB; 1 to 64 MiB. More than 4 MiB is only for servers that are set up to allow it.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_max_batch_bytes(const flowmesh_producer_options_t *options,
+                                                                size_t max_bytes,
+                                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Queues: at most so many jobs on the way at once. Default 64; 1 to 200. With 1 they are stored in
+// the order of the sends.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_max_in_flight(const flowmesh_producer_options_t *options,
+                                                              size_t max_in_flight,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// How long the producer tries to deliver a message, from when it was accepted. Default 120000; -1
+// for ever; 0 is refused. One attempt takes at most the client's default deadline.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_delivery_timeout_ms(const flowmesh_producer_options_t *options,
+                                                                    int64_t timeout_ms,
+                                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Whether a request that may have been stored is sent again. Default false: its messages are
+// reported with FLOWMESH_OUTCOME_UNKNOWN. True means at least once: they can be stored twice.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_retry_unknown(const flowmesh_producer_options_t *options,
+                                                              bool retry_unknown,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Whether the first message that fails ends the producer, so that nothing is stored behind a
+// gap. Then what has not been sent is reported as not applied, with FLOWMESH_ABORTED, and so are
+// later sends refused. Jobs that are on the way together with the failed one may still be stored.
+// Default false.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_stop_on_error(const flowmesh_producer_options_t *options,
+                                                              bool stop_on_error,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has `callback` receive the delivery reports of the next producer opened with these options;
+// setting it again drops the one before. `drop_user_data` releases `user_data` once, after the
+// last call, also when this call fails. Without a callback, flowmesh_producer_flush and _close
+// tell that messages failed.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_report_callback(const flowmesh_producer_options_t *options,
+                                                                flowmesh_report_callback_t callback,
+                                                                void *FLOWMESH_NULLABLE user_data,
+                                                                flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has `callback` told when there is room again after FLOWMESH_QUEUE_FULL, for the next producer
+// opened with these options; as flowmesh_producer_options_set_report_callback otherwise.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_writable_callback(const flowmesh_producer_options_t *options,
+                                                                  flowmesh_writable_callback_t callback,
+                                                                  void *FLOWMESH_NULLABLE user_data,
+                                                                  flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// What runs the producer's callbacks; NULL, the default, is its client's dispatcher. The dispatcher
+// may be freed at once, see flowmesh_dispatcher_free.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_options_set_dispatcher(const flowmesh_producer_options_t *options,
+                                                           const flowmesh_dispatcher_t *FLOWMESH_NULLABLE dispatcher,
+                                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Opens a producer of events for `stream`, which it keeps alive. Does no I/O and does not block;
+// any thread. Close it with flowmesh_producer_close, free it with flowmesh_producer_free.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_stream_producer_open(const flowmesh_stream_t *stream,
+                                                const flowmesh_producer_options_t *FLOWMESH_NULLABLE options,
+                                                flowmesh_producer_t **producer,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_queue_producer_open(const flowmesh_queue_t *queue,
+                                               const flowmesh_producer_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_producer_t **producer,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Accepts an event, or a job with payload and headers of `event`. It is copied before the call
+// returns; `message_data` comes back in its report, untouched. When the buffer is full, blocks for
+// at most `timeout_ms` (0 does not wait, -1 for ever) until there is room; closing the producer
+// from another thread ends the wait. After FLOWMESH_OK exactly one report follows, after anything
+// else none. Any thread, a callback's too.
+//
+// FLOWMESH_QUEUE_FULL: no room within the time; the writable callback tells when there is. A thread
+// of the producer's dispatcher gets it at once when all that is missing is that reports are
+// delivered there. FLOWMESH_INVALID_ARGUMENT: an empty payload, a header that is not UTF-8, or more
+// than fits into a request. FLOWMESH_CLOSED: the producer or its client was closed.
+// FLOWMESH_ABORTED: see flowmesh_producer_options_set_stop_on_error.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_send(const flowmesh_producer_t *producer,
+                                         const flowmesh_event_t *event,
+                                         void *FLOWMESH_NULLABLE message_data,
+                                         int64_t timeout_ms,
+                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_send_delayed(const flowmesh_producer_t *producer,
+                                                 const flowmesh_event_t *event,
+                                                 int64_t delay_ms,
+                                                 void *FLOWMESH_NULLABLE message_data,
+                                                 int64_t timeout_ms,
+                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Waits until every message accepted before has been reported and the callback has returned.
+// Blocks for at most `timeout_ms` (0 does not wait, -1 for ever); any thread, also of the
+// producer's dispatcher: what would have to run there is run inside this call, and so are the
+// callbacks of a dispatcher that the application runs itself.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: not everything was reported in time; it still will be.
+// FLOWMESH_FAILED_PRECONDITION: inside a callback of this producer, which would wait for itself.
+// FLOWMESH_ABORTED: without a report callback, messages failed since the last flush.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_flush(const flowmesh_producer_t *producer,
+                                          int64_t timeout_ms,
+                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Accepts no more messages, sends what was accepted, and ends. Blocks for at most `timeout_ms` (0
+// does not wait, -1 for ever). At the timeout the producer gives up what has no outcome yet: those
+// messages are reported with FLOWMESH_CLOSED, not applied, or with an unknown outcome when they
+// were on the way. `unsent`, if not NULL, says how many those are; it is set in every case but bad
+// arguments and a forked process. After FLOWMESH_OK every report has been delivered, no callback
+// runs and user_data has been released. Inside a callback of this producer it returns at once:
+// with a `timeout_ms` of 0 the producer gives up, otherwise it goes on to its end by itself. A
+// second close is fine. Any thread; callbacks run as with flowmesh_producer_flush.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: reports are still to come, those of messages given up at once; close
+// again to wait for them. FLOWMESH_ABORTED: as with flowmesh_producer_flush.
+flowmesh_status_t flowmesh_producer_close(const flowmesh_producer_t *producer,
+                                          int64_t timeout_ms,
+                                          size_t *FLOWMESH_NULLABLE unsent,
+                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the producer as flowmesh_producer_close with timeout 0 does, and frees the handle. Messages
+// without an outcome are given up, and reported on the dispatcher. Does not block; any thread, a
+// callback's too.
+void flowmesh_producer_free(flowmesh_producer_t *FLOWMESH_NULLABLE producer);
+
+// Number of reports; 0 for NULL. Does not block; any thread.
+size_t flowmesh_report_batch_count(const flowmesh_report_batch_t *reports);
+
+// Report `index`, counted from 0; NULL when there is none. Borrowed from the batch. Does not block;
+// any thread.
+const flowmesh_report_t *flowmesh_report_batch_at(const flowmesh_report_batch_t *reports,
+                                                  size_t index);
 
 // Names a queue. Does no I/O and does not block; any thread. The first enqueue, reserve or policy
 // creates the queue. Free the handle with flowmesh_queue_free.

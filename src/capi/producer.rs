@@ -13,7 +13,7 @@ use super::{
         guard,
         handle::{self, Required as _},
         nullable::{
-            NullableDrop, NullableError, NullableProducerBox, NullableProducerOptions,
+            NullableDispatcher, NullableDrop, NullableError, NullableProducerBox, NullableProducerOptions,
             NullableProducerOptionsBox, NullableSize, NullableUserData,
         },
         reports::{MessageData, ProducerCallbacks, ReportBatch, ReportCallback, WritableCallback},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     client::{Error, NewMessage, Producer, ProducerOptions, Target, Timeout},
-    runtime::lock,
+    runtime::{Dispatcher, lock},
 };
 
 /// How to produce. Thread-safe; copied when the producer is opened, and the callbacks go to the
@@ -35,6 +35,7 @@ use crate::{
 pub struct flowmesh_producer_options_t {
     options: Mutex<ProducerOptions>,
     callbacks: Mutex<ProducerCallbacks>,
+    dispatcher: Mutex<Option<Dispatcher>>,
 }
 
 /// Sends messages to one stream or queue without waiting for each: flowmesh_producer_send accepts
@@ -130,7 +131,11 @@ pub extern "C" fn flowmesh_producer_options_new(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let made = flowmesh_producer_options_t { options: Mutex::default(), callbacks: Mutex::default() };
+        let made = flowmesh_producer_options_t {
+            options: Mutex::default(),
+            callbacks: Mutex::default(),
+            dispatcher: Mutex::default(),
+        };
         handle::give(options.required("options")?, made);
         Ok(())
     })
@@ -294,6 +299,21 @@ pub extern "C" fn flowmesh_producer_options_set_writable_callback(
     })
 }
 
+/// What runs the producer's callbacks; NULL, the default, is its client's dispatcher. The dispatcher
+/// may be freed at once, see flowmesh_dispatcher_free.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_producer_options_set_dispatcher(
+    options: Option<&flowmesh_producer_options_t>,
+    dispatcher: NullableDispatcher<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        *lock(&options.required("options")?.dispatcher) = dispatcher.map(|d| d.dispatcher.clone());
+        Ok(())
+    })
+}
+
 fn change(
     options: Option<&flowmesh_producer_options_t>,
     set: impl FnOnce(&mut ProducerOptions),
@@ -306,11 +326,17 @@ fn change(
     Ok(())
 }
 
-/// What the options say; NULL means the defaults.
-fn chosen(options: NullableProducerOptions<'_>) -> (ProducerOptions, ProducerCallbacks) {
-    options.map_or_else(Default::default, |o| {
-        (lock(&o.options).clone(), std::mem::take(&mut *lock(&o.callbacks)))
-    })
+/// Opens a producer as the options say; NULL means the defaults.
+fn open(target: Target, options: NullableProducerOptions<'_>) -> Result<flowmesh_producer_t, Error> {
+    let producer = match options {
+        None => Producer::open(target, ProducerOptions::default(), None, None)?,
+        Some(o) => {
+            let (options, dispatcher) = (lock(&o.options).clone(), lock(&o.dispatcher).clone());
+            let callbacks = std::mem::take(&mut *lock(&o.callbacks));
+            Producer::open(target, options, callbacks.into_events(), dispatcher.as_ref())?
+        }
+    };
+    Ok(flowmesh_producer_t { producer })
 }
 
 /// Opens a producer of events for `stream`, which it keeps alive. Does no I/O and does not block;
@@ -326,10 +352,7 @@ pub extern "C" fn flowmesh_stream_producer_open(
     guard::call(error, || {
         let stream = &stream.required("stream")?.stream;
         let out = producer.required("producer")?;
-        let (options, callbacks) = chosen(options);
-        let producer =
-            Producer::open(Target::Stream(stream.clone()), options, callbacks.into_events(), None)?;
-        handle::give(out, flowmesh_producer_t { producer });
+        handle::give(out, open(Target::Stream(stream.clone()), options)?);
         Ok(())
     })
 }
@@ -346,9 +369,7 @@ pub extern "C" fn flowmesh_queue_producer_open(
     guard::call(error, || {
         let queue = &queue.required("queue")?.queue;
         let out = producer.required("producer")?;
-        let (options, callbacks) = chosen(options);
-        let producer = Producer::open(Target::Queue(queue.clone()), options, callbacks.into_events(), None)?;
-        handle::give(out, flowmesh_producer_t { producer });
+        handle::give(out, open(Target::Queue(queue.clone()), options)?);
         Ok(())
     })
 }

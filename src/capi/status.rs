@@ -42,10 +42,12 @@ pub const FLOWMESH_UNAVAILABLE: i32 = 14;
 pub const FLOWMESH_DATA_LOSS: i32 = 15;
 /// The token is missing, unknown or expired.
 pub const FLOWMESH_UNAUTHENTICATED: i32 = 16;
-/// The client or subscription is closed, or the library was shut down.
+/// The client, producer or subscription is closed, or the library was shut down.
 pub const FLOWMESH_CLOSED: i32 = 100;
 /// The process is the child of a fork; see flowmesh_after_fork_child.
 pub const FLOWMESH_FORKED: i32 = 101;
+/// A bounded buffer of the library is full; see flowmesh_producer_send.
+pub const FLOWMESH_QUEUE_FULL: i32 = 102;
 
 /// Name of a status without prefix, as in "NOT_FOUND"; "?" for one that this version does not
 /// know. The text is static. Does not block; any thread.
@@ -72,6 +74,7 @@ pub extern "C" fn flowmesh_status_name(status: flowmesh_status_t) -> *const c_ch
             FLOWMESH_UNAUTHENTICATED => c"UNAUTHENTICATED",
             FLOWMESH_CLOSED => c"CLOSED",
             FLOWMESH_FORKED => c"FORKED",
+            FLOWMESH_QUEUE_FULL => c"QUEUE_FULL",
             _ => c"?",
         }
         .as_ptr()

@@ -142,6 +142,8 @@ static void statuses_have_the_numbers_and_names_of_grpc(void **state)
     assert_string_equal(flowmesh_status_name(FLOWMESH_CLOSED), "CLOSED");
     assert_int_equal(FLOWMESH_FORKED, 101);
     assert_string_equal(flowmesh_status_name(FLOWMESH_FORKED), "FORKED");
+    assert_int_equal(FLOWMESH_QUEUE_FULL, 102);
+    assert_string_equal(flowmesh_status_name(FLOWMESH_QUEUE_FULL), "QUEUE_FULL");
     assert_string_equal(flowmesh_status_name(17), "?");
     assert_string_equal(flowmesh_status_name(-1), "?");
 }

@@ -247,7 +247,8 @@ static void check_given_up(const struct record *record, int count)
         assert_int_equal(record->tags[i], i);
         assert_int_equal(record->positions[i], -1);
         assert_int_not_equal(record->statuses[i], FLOWMESH_OK);
-        assert_int_equal(record->outcomes[i], FLOWMESH_OUTCOME_NOT_APPLIED);
+        /* Given up in the middle of an attempt, its outcome is unknown. */
+        assert_int_not_equal(record->outcomes[i], FLOWMESH_OUTCOME_APPLIED);
     }
 }
 
@@ -386,6 +387,42 @@ static void a_callback_may_close_and_free_its_producer(void **state)
     free(record);
 }
 
+static void an_application_runs_the_reports_itself(void **state)
+{
+    flowmesh_error_t *error = NULL;
+    flowmesh_client_t *client = open_client();
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    struct record *record = new_record();
+    flowmesh_producer_options_t *options = recording(record);
+    flowmesh_producer_t *producer;
+    (void)state;
+    OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
+    OK(flowmesh_producer_options_set_dispatcher(options, dispatcher, &error));
+    OK(flowmesh_producer_options_set_max_batch_messages(options, 1, &error));
+    producer = open_stream_producer(client, options);
+    for (int i = 0; i < 10; i++) {
+        OK(send_number(producer, i, -1, &error));
+    }
+    while (record->count < 5) {
+        size_t ran = 99;
+        int before = record->count;
+        OK(flowmesh_dispatcher_run(dispatcher, 1, PATIENCE_MS, &ran, &error));
+        assert_int_equal(ran, 1);
+        assert_int_equal(record->count, before + 1);
+    }
+    /* What nobody runs, the flush does. */
+    OK(flowmesh_producer_flush(producer, PATIENCE_MS, &error));
+    assert_int_equal(record->count, 10);
+    OK(send_number(producer, 10, -1, &error));
+    flowmesh_producer_free(producer);
+    flowmesh_dispatcher_free(dispatcher);
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    assert_int_equal(record->count, 11);
+    assert_int_equal(record->released, 1);
+    flowmesh_client_free(client);
+    free(record);
+}
+
 static void bad_arguments_are_refused(void **state)
 {
     flowmesh_error_t *error = NULL;
@@ -468,7 +505,10 @@ static void a_forked_child_cannot_send_and_can_free(void **state)
                        flowmesh_producer_close(producer, -1, NULL, NULL) == FLOWMESH_FORKED;
         flowmesh_producer_free(producer);
         flowmesh_client_free(client);
-        _exit(refused ? 0 : 1);
+        /* As in process.c: another program ends the child, valgrind does not look into it. */
+        const char *end = refused ? "true" : "false";
+        execlp(end, end, (char *)NULL);
+        _exit(127);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
@@ -491,6 +531,7 @@ int main(void)
         cmocka_unit_test(free_reports_what_was_not_sent),
         cmocka_unit_test(close_ends_a_send_that_waits),
         cmocka_unit_test(a_callback_may_close_and_free_its_producer),
+        cmocka_unit_test(an_application_runs_the_reports_itself),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(a_forked_child_cannot_send_and_can_free),
         cmocka_unit_test(shutdown_reports_what_was_not_sent),
