@@ -410,12 +410,15 @@ impl Shared {
     /// A completion has returned.
     fn completed(&self, group: usize) {
         let mut queue = lock(&self.queue);
-        if let Some(count) = queue.completions.get_mut(&group) {
+        let left = queue.completions.get_mut(&group).map_or(0, |count| {
             *count -= 1;
-            if *count == 0 {
-                queue.completions.remove(&group);
-            }
+            *count
+        });
+        if left > 0 {
+            // Who waits, waits for the last.
+            return;
         }
+        queue.completions.remove(&group);
         drop(queue);
         self.something_ended();
     }
