@@ -1,7 +1,7 @@
 /* flowmesh.c: FlowMesh through flowmesh.h and nothing else. Two peers of the same code: flowmesh
  * (a server over TCP) and flowmesh_embedded (ADDR is `embedded:DIR`, the engine runs in this
- * process and all its threads share it). RELAXED=1 turns the syncing of an embedded engine off,
- * which a server has as a flag. */
+ * process). All threads share one client, as its manual advises: their calls share packets.
+ * RELAXED=1 turns the syncing of an embedded engine off, which a server has as a flag. */
 #include <flowmesh.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -17,6 +17,8 @@ enum { LOADERS = 8, LEASE_MS = 30000 };
 struct conn {
     flowmesh_client_t *client;
     flowmesh_stream_t *stream;
+    flowmesh_producer_t *producer; /* of the stream */
+    atomic_long stored;            /* events of the producer, so far */
     flowmesh_queue_t *queue;
     flowmesh_kv_t *kv;
     char stream_name[32], queue_name[32];
@@ -37,15 +39,22 @@ static int failed(const char *call, flowmesh_error_t *error)
             return failed(#call, error);                                                           \
     } while (0)
 
-static int dial(conn *c, const char *addr)
+/* The one client, and the connections that use it. */
+static struct {
+    pthread_mutex_t lock;
+    flowmesh_client_t *client;
+    int users;
+} shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int dial(const char *addr)
 {
     flowmesh_client_options_t *options;
     OK(flowmesh_client_options_new(&options, &error));
     if (getenv("RELAXED"))
         OK(flowmesh_client_options_set_fsync(options, FLOWMESH_FSYNC_NONE, &error));
-    OK(flowmesh_client_open(addr, options, &c->client, &error));
+    OK(flowmesh_client_open(addr, options, &shared.client, &error));
     flowmesh_client_options_free(options);
-    OK(flowmesh_client_connect(c->client, 10000, &error));
+    OK(flowmesh_client_connect(shared.client, 10000, &error));
     return 0;
 }
 
@@ -53,15 +62,25 @@ static conn *open_(const char *addr, int thread)
 {
     (void)thread;
     conn *c = calloc(1, sizeof *c);
-    return dial(c, addr) ? NULL : c;
+    pthread_mutex_lock(&shared.lock);
+    int failure = shared.users == 0 ? dial(addr) : 0;
+    if (!failure)
+        shared.users++;
+    c->client = shared.client;
+    pthread_mutex_unlock(&shared.lock);
+    return failure ? NULL : c;
 }
 
 static void close_(conn *c)
 {
+    flowmesh_producer_free(c->producer);
     flowmesh_stream_free(c->stream);
     flowmesh_queue_free(c->queue);
     flowmesh_kv_free(c->kv);
-    flowmesh_client_free(c->client);
+    pthread_mutex_lock(&shared.lock);
+    if (--shared.users == 0)
+        flowmesh_client_free(shared.client);
+    pthread_mutex_unlock(&shared.lock);
     free(c);
 }
 
@@ -83,6 +102,8 @@ static int use_stream(conn *c, const char *name)
 {
     if (strcmp(c->stream_name, name) == 0)
         return 0;
+    flowmesh_producer_free(c->producer);
+    c->producer = NULL;
     flowmesh_stream_free(c->stream);
     snprintf(c->stream_name, sizeof c->stream_name, "%s", name);
     OK(flowmesh_stream_open(c->client, "bench", "peers", name, &c->stream, &error));
@@ -118,24 +139,57 @@ static int append(conn *c, const char *stream, const void *data, size_t len)
     return 0;
 }
 
-/* Batches of 1000, one after the other: the order of the events is kept. */
-static long append_many(conn *c, const char *stream, long n)
+static void on_reports(const flowmesh_report_batch_t *reports, void *with)
 {
-    static unsigned char payloads[BATCH][PAYLOAD];
-    static flowmesh_event_t events[BATCH];
-    long i = 0;
+    conn *c = with;
+    size_t count = flowmesh_report_batch_count(reports);
+    for (size_t i = 0; i < count; i++) {
+        const flowmesh_report_t *r = flowmesh_report_batch_at(reports, i);
+        if (r->status != FLOWMESH_OK) {
+            fail("report: %s", flowmesh_error_message(r->error));
+            exit(1);
+        }
+    }
+    atomic_fetch_add(&c->stored, (long)count);
+}
+
+static int use_producer(conn *c, const char *stream)
+{
+    flowmesh_producer_options_t *options;
     if (use_stream(c, stream))
         return -1;
-    while (i < n && !late()) {
-        size_t k = 0;
-        for (; k < BATCH && i < n; k++, i++) {
-            payload(payloads[k], (uint64_t)i);
-            events[k] = (flowmesh_event_t)FLOWMESH_EVENT_INIT;
-            events[k].payload = flowmesh_view_bytes(payloads[k], PAYLOAD);
-        }
-        OK(flowmesh_stream_write(c->stream, events, k, NULL, NULL, &error));
+    if (c->producer)
+        return 0;
+    atomic_store(&c->stored, 0);
+    OK(flowmesh_producer_options_new(&options, &error));
+    OK(flowmesh_producer_options_set_report_callback(options, on_reports, c, NULL, &error));
+    OK(flowmesh_stream_producer_open(c->stream, options, &c->producer, &error));
+    flowmesh_producer_options_free(options);
+    return 0;
+}
+
+/* Hands over without waiting: what became of it, a report tells. */
+static int offer(conn *c, const char *stream, const void *data, size_t len)
+{
+    flowmesh_event_t event = FLOWMESH_EVENT_INIT;
+    event.payload = flowmesh_view_bytes(data, len);
+    if (use_producer(c, stream))
+        return -1;
+    OK(flowmesh_producer_send(c->producer, &event, NULL, -1, &error));
+    return 0;
+}
+
+/* The producer batches; the order of the events is kept. */
+static long append_many(conn *c, const char *stream, long n)
+{
+    unsigned char b[PAYLOAD];
+    for (long i = 0; i < n && !late(); i++) {
+        payload(b, (uint64_t)i);
+        if (offer(c, stream, b, PAYLOAD))
+            return -1;
     }
-    return i;
+    OK(flowmesh_producer_flush(c->producer, 60000, &error));
+    return atomic_load(&c->stored);
 }
 
 struct reading {
@@ -326,7 +380,7 @@ static long get(conn *c, const char *key, void *buf, size_t cap)
 }
 
 #define OPERATIONS                                                                                 \
-    open_, close_, made_on_use, append, NULL, append_many, read_, subscribe, made_on_use, put,     \
+    open_, close_, made_on_use, append, offer, append_many, read_, subscribe, made_on_use, put,    \
         put_many, take, done, drain, kv_make, set, get
 const struct peer_ops flowmesh_ops = {"flowmesh", OPERATIONS};
 const struct peer_ops flowmesh_embedded_ops = {"flowmesh_embedded", OPERATIONS};
