@@ -496,6 +496,93 @@ static void subscriptions_call_back_where_the_dispatcher_is_run(void **state)
     flowmesh_dispatcher_free(dispatcher);
 }
 
+/* What a process has open when it forks. */
+struct family {
+    flowmesh_dispatcher_t *own, *threads;
+    flowmesh_client_t *client, *other;
+    flowmesh_operation_t *operation;
+    struct call *call;
+};
+
+static int forked_child(void *argument)
+{
+    struct family *family = (struct family *)argument;
+    struct call *refused = call_new(), *call = call_new();
+    int fd = -1, wrong = 0;
+    wrong += flowmesh_dispatcher_run(family->own, 0, 0, NULL, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_dispatcher_fd(family->own, &fd, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_dispatcher_wake(family->own, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_client_health_check_async(family->client, NULL, on_done, refused, on_drop,
+                                                NULL, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_client_close_async(family->other, -1, on_done, refused, on_drop, NULL,
+                                         NULL) != FLOWMESH_FORKED;
+    wrong += refused->completions != 0 || refused->drops != 2;
+    flowmesh_operation_cancel(family->operation, NULL); /* of nobody here */
+    flowmesh_operation_free(family->operation);
+    flowmesh_client_free(family->client);
+    flowmesh_dispatcher_free(family->own);
+    flowmesh_dispatcher_free(family->threads);
+    flowmesh_client_free(family->other);
+    wrong += family->call->completions != 0 || family->call->drops != 0;
+
+    wrong += flowmesh_after_fork_child(NULL) != FLOWMESH_OK;
+    flowmesh_dispatcher_t *dispatcher = new_dispatcher(0);
+    flowmesh_client_options_t *options = NULL;
+    flowmesh_client_t *client = NULL;
+    size_t count = 0;
+    wrong += flowmesh_client_options_new(&options, NULL) != FLOWMESH_OK;
+    wrong += flowmesh_client_options_set_dispatcher(options, dispatcher, NULL) != FLOWMESH_OK;
+    wrong += flowmesh_client_open("embedded:", options, &client, NULL) != FLOWMESH_OK;
+    wrong += flowmesh_client_health_check_async(client, NULL, on_done, call, on_drop, NULL, NULL) !=
+             FLOWMESH_OK;
+    wrong += flowmesh_dispatcher_run(dispatcher, 0, PATIENCE_MS, &count, NULL) != FLOWMESH_OK;
+    wrong += count != 1 || call->completions != 1 || call->drops != 1;
+    flowmesh_client_options_free(options);
+    flowmesh_client_free(client);
+    flowmesh_dispatcher_free(dispatcher);
+    wrong += flowmesh_shutdown(PATIENCE_MS, NULL) != FLOWMESH_OK;
+    return wrong;
+}
+
+static void a_child_leaves_its_parents_calls_alone(void **state)
+{
+    struct family family;
+    flowmesh_error_t *error = NULL;
+    (void)state;
+    family.own = new_dispatcher(0);
+    family.threads = new_dispatcher(2);
+    family.client = client_on(family.own);
+    family.other = client_on(family.threads);
+    family.call = call_new();
+    flowmesh_reserve_options_t forever = FLOWMESH_RESERVE_OPTIONS_INIT;
+    flowmesh_queue_t *queue = open_queue(family.client);
+    forever.wait_ms = -1;
+    OK(flowmesh_queue_reserve_async(queue, &forever, on_job, family.call, on_drop,
+                                    &family.operation, &error));
+    struct call *ready = start_health_check(family.client);
+    assert_true(is_readable(family.own, PATIENCE_MS));
+    in_child(forked_child, &family);
+
+    assert_true(is_readable(family.own, 0)); /* the child has not taken it */
+    assert_int_equal(run(family.own, 0, 0), 1);
+    ENDS(FLOWMESH_OK, ready);
+    assert_false(call_is_over(family.call));
+    OK(flowmesh_operation_cancel(family.operation, &error));
+    run_until_over(family.own, family.call);
+    ENDS(FLOWMESH_CANCELLED, family.call);
+    struct call *other = start_health_check(family.other);
+    ENDS(FLOWMESH_OK, other);
+    call_free(other);
+    call_free(ready);
+    call_free(family.call);
+    flowmesh_operation_free(family.operation);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(family.client);
+    flowmesh_client_free(family.other);
+    flowmesh_dispatcher_free(family.own);
+    flowmesh_dispatcher_free(family.threads);
+}
+
 static void bad_arguments_are_refused(void **state)
 {
     flowmesh_dispatcher_t *dispatcher = NULL;
@@ -543,6 +630,7 @@ int main(void)
         cmocka_unit_test(callbacks_of_a_freed_dispatcher_run_on_the_default_one),
         cmocka_unit_test(a_callback_may_block_and_free_everything),
         cmocka_unit_test(subscriptions_call_back_where_the_dispatcher_is_run),
+        cmocka_unit_test(a_child_leaves_its_parents_calls_alone),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(a_shutdown_delivers_what_nobody_runs),
         cmocka_unit_test(several_threads_share_one_dispatcher_until_the_shutdown),

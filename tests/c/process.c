@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 
 /* Names of this process's threads that begin with "flowmesh", sorted, each followed by ' '. */
 static const char *threads(void)
@@ -35,24 +34,6 @@ static const char *threads(void)
         strcat(strcat(names, found[i]), " ");
     }
     return names;
-}
-
-/* Runs `test` in a child of a fork; what it returns is how many things were wrong. */
-static void in_child(int (*test)(void *), void *argument)
-{
-    int status = -1;
-    fflush(NULL);
-    pid_t child = fork();
-    /* Another program ends the child: valgrind would look for leaks in it, and blame it for what
-     * only the parent's other threads point to. */
-    if (child == 0) {
-        const char *end = test(argument) == 0 ? "true" : "false";
-        execlp(end, end, (char *)NULL);
-        _exit(127);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void opening_starts_nothing(void **state)
