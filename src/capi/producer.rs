@@ -13,19 +13,20 @@ use super::{
         guard,
         handle::{self, Required as _},
         nullable::{
-            NullableDispatcher, NullableDrop, NullableError, NullableProducerBox, NullableProducerOptions,
-            NullableProducerOptionsBox, NullableSize, NullableUserData,
+            NullableDispatcher, NullableDrop, NullableError, NullableOperation, NullableProducerBox,
+            NullableProducerOptions, NullableProducerOptionsBox, NullableSize, NullableUserData,
         },
         reports::{MessageData, ProducerCallbacks, ReportBatch, ReportCallback, WritableCallback},
         view,
     },
     error::{flowmesh_error_t, flowmesh_outcome_t},
+    operation::{self, Prepared, flowmesh_count_callback_t, flowmesh_done_callback_t},
     queue::flowmesh_queue_t,
     status::flowmesh_status_t,
     stream::{flowmesh_event_t, flowmesh_stream_t},
 };
 use crate::{
-    client::{Error, NewMessage, Producer, ProducerOptions, Target, Timeout},
+    client::{Acked, CallOptions, Error, NewMessage, Producer, ProducerOptions, Target, Timeout},
     runtime::{Dispatcher, lock},
 };
 
@@ -442,6 +443,27 @@ pub extern "C" fn flowmesh_producer_flush(
     guard::call(error, || producer.required("producer")?.producer.flush(Timeout::of_wait_ms(timeout_ms)?))
 }
 
+/// flowmesh_producer_flush as an asynchronous call, see COMPLETIONS; the completion comes on the
+/// client's dispatcher. Does not block; any thread, a callback of the producer too.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_producer_flush_async(
+    producer: Option<&flowmesh_producer_t>,
+    timeout_ms: i64,
+    callback: flowmesh_done_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
+        let producer = &producer.required("producer")?.producer;
+        let options = CallOptions { operation: token, ..CallOptions::default() };
+        let flush = producer.flush_async(Timeout::of_wait_ms(timeout_ms)?, options);
+        Ok(Prepared::new(producer.client().clone(), flush))
+    })
+}
+
 /// Accepts no more messages, sends what was accepted, and ends. Blocks for at most `timeout_ms` (0
 /// does not wait, -1 for ever). At the timeout the producer gives up what has no outcome yet: those
 /// messages are reported with FLOWMESH_CLOSED, not applied, or with an unknown outcome when they
@@ -467,6 +489,33 @@ pub extern "C" fn flowmesh_producer_close(
             unsent.write(given_up);
         }
         closed
+    })
+}
+
+/// flowmesh_producer_close as an asynchronous call, see COMPLETIONS: `count` of the callback is how
+/// many messages were given up. It comes on the client's dispatcher. Cancelling ends the wait only.
+/// Does not block; any thread, a callback of the producer too.
+///
+/// FLOWMESH_CLOSED: the client is closed already; use flowmesh_producer_close.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_producer_close_async(
+    producer: Option<&flowmesh_producer_t>,
+    timeout_ms: i64,
+    callback: flowmesh_count_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
+        let producer = &producer.required("producer")?.producer;
+        let options = CallOptions { operation: token, ..CallOptions::default() };
+        let close = producer.close_async(Timeout::of_wait_ms(timeout_ms)?, options);
+        Ok(Prepared::new(producer.client().clone(), async move {
+            let (count, closed) = close.await;
+            Ok(Acked { count, error: closed.err() })
+        }))
     })
 }
 

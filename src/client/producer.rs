@@ -13,18 +13,24 @@ mod buffer;
 mod jobs;
 mod reports;
 mod sender;
+mod state;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use self::buffer::Shared;
 pub(crate) use self::buffer::Target;
 pub use self::{
     batch::NewMessage,
     reports::{ProducerEvents, Receipt, Report, Reports},
 };
+use self::{buffer::Shared, state::State};
 use super::{
+    call::End,
+    client::Client,
     error::{Error, Result, Status},
-    options::Timeout,
+    options::{CallOptions, Timeout},
     queues::Queue,
     rules,
     streams::Stream,
@@ -129,6 +135,11 @@ impl<T: Send + 'static> Producer<T> {
         Ok(Self { shared: Arc::new(Shared::new(target, options, events, dispatcher)) })
     }
 
+    /// The client.
+    pub fn client(&self) -> &Client {
+        self.shared.target.client()
+    }
+
     /// Accepts a message; when the buffer is full, waits up to `wait` for room. QUEUE_FULL: there
     /// was none. After OK its report follows, whatever happens; after an error none does.
     pub fn send<'a, H>(&self, message: &NewMessage<'_, H>, tag: T, wait: Timeout) -> Result<()>
@@ -152,13 +163,28 @@ impl<T: Send + 'static> Producer<T> {
             ));
         }
         if !Shared::wait_for(&self.shared, deadline, |state| state.has_reported(accepted)) {
-            return Err(Error::local(
-                Status::DEADLINE_EXCEEDED,
-                format!("flush {}: not everything was reported within the time given", self.shared.what()),
-            )
-            .retryable());
+            return Err(self.shared.unreported());
         }
         self.shared.untold_failures()
+    }
+
+    /// As [`Producer::flush`] without blocking; callbacks run on their dispatcher only.
+    pub fn flush_async(
+        &self,
+        wait: Timeout,
+        options: CallOptions,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
+        let (shared, deadline) = (self.shared.clone(), deadline_after(wait));
+        let accepted = shared.accepted();
+        async move {
+            let client = shared.target.client();
+            let time = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            match client.until_ended(&options, time, shared.until(|s| s.has_reported(accepted))).await {
+                Ok(()) => shared.untold_failures(),
+                Err(End::TimeUp) => Err(shared.unreported()),
+                Err(end) => Err(client.end_error(end, &format!("flush {}", shared.what()))),
+            }
+        }
     }
 
     /// Refuses new messages, waits until all others are reported, and ends. At the timeout it gives
@@ -179,14 +205,31 @@ impl<T: Send + 'static> Producer<T> {
             Shared::give_up(&self.shared);
         }
         let given_up = self.shared.given_up();
-        if inside {
-            return (given_up, Ok(()));
+        (given_up, if inside { Ok(()) } else { Err(self.shared.unfinished(given_up)) })
+    }
+
+    /// As [`Producer::close`] without blocking; callbacks run on their dispatcher only. Cancelled, it
+    /// waits no longer, and the producer goes on to its end.
+    pub fn close_async(
+        &self,
+        wait: Timeout,
+        options: CallOptions,
+    ) -> impl Future<Output = (usize, Result<()>)> + Send + 'static {
+        let (shared, deadline) = (self.shared.clone(), deadline_after(wait));
+        Shared::refuse(&shared, shared.closed_error());
+        async move {
+            let client = shared.target.client();
+            let time = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let closed = match client.until_ended(&options, time, shared.until(State::has_finished)).await {
+                Ok(()) => shared.untold_failures(),
+                Err(End::TimeUp) => {
+                    Shared::give_up(&shared);
+                    Err(shared.unfinished(shared.given_up()))
+                }
+                Err(end) => Err(client.end_error(end, &format!("close {}", shared.what()))),
+            };
+            (shared.given_up(), closed)
         }
-        let text = format!(
-            "close {}: {given_up} messages were given up and reports are still to come; close again to wait for them",
-            self.shared.what()
-        );
-        (given_up, Err(Error::local(Status::DEADLINE_EXCEEDED, text)))
     }
 }
 

@@ -423,6 +423,77 @@ static void an_application_runs_the_reports_itself(void **state)
     free(record);
 }
 
+/* Completions of flush and close. */
+struct ends {
+    sem_t ended;
+    flowmesh_status_t status;
+    size_t count;
+};
+
+static void on_flushed(flowmesh_error_t *error, void *user_data)
+{
+    struct ends *ends = (struct ends *)user_data;
+    ends->status = flowmesh_error_status(error);
+    flowmesh_error_free(error);
+    sem_post(&ends->ended);
+}
+
+static void on_closed(flowmesh_error_t *error, size_t count, void *user_data)
+{
+    ((struct ends *)user_data)->count = count;
+    on_flushed(error, user_data);
+}
+
+static void flush_and_close_have_completions(void **state)
+{
+    flowmesh_error_t *error = NULL;
+    flowmesh_client_t *client = open_client();
+    struct record *record = new_record();
+    flowmesh_producer_t *producer = open_stream_producer(client, recording(record));
+    struct ends ends;
+    (void)state;
+    memset(&ends, 0, sizeof(ends));
+    sem_init(&ends.ended, 0, 0);
+    for (int i = 0; i < 100; i++) {
+        OK(send_number(producer, i, -1, &error));
+    }
+    OK(flowmesh_producer_flush_async(producer, -1, on_flushed, &ends, NULL, NULL, &error));
+    sem_wait(&ends.ended);
+    assert_int_equal(ends.status, FLOWMESH_OK);
+    assert_int_equal(record->count, 100);
+    OK(flowmesh_producer_close_async(producer, -1, on_closed, &ends, NULL, NULL, &error));
+    sem_wait(&ends.ended);
+    assert_int_equal(ends.status, FLOWMESH_OK);
+    assert_int_equal(ends.count, 0);
+    assert_int_equal(record->released, 1);
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "callback",
+          flowmesh_producer_flush_async(producer, -1, NULL, &ends, NULL, NULL, &error));
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "producer",
+          flowmesh_producer_close_async(NULL, -1, on_closed, &ends, NULL, NULL, &error));
+    flowmesh_producer_free(producer);
+    flowmesh_client_free(client);
+    free(record);
+
+    /* What cannot be sent: the flush is in time to say so, the close gives up. */
+    client = open_unreachable();
+    record = new_record();
+    producer = open_stream_producer(client, recording(record));
+    OK(send_number(producer, 0, -1, &error));
+    OK(flowmesh_producer_flush_async(producer, 10, on_flushed, &ends, NULL, NULL, &error));
+    sem_wait(&ends.ended);
+    assert_int_equal(ends.status, FLOWMESH_DEADLINE_EXCEEDED);
+    OK(flowmesh_producer_close_async(producer, 10, on_closed, &ends, NULL, NULL, &error));
+    sem_wait(&ends.ended);
+    assert_int_equal(ends.status, FLOWMESH_DEADLINE_EXCEEDED);
+    assert_int_equal(ends.count, 1);
+    OK(flowmesh_producer_close(producer, PATIENCE_MS, NULL, &error));
+    check_given_up(record, 1);
+    flowmesh_producer_free(producer);
+    flowmesh_client_free(client);
+    sem_destroy(&ends.ended);
+    free(record);
+}
+
 static void bad_arguments_are_refused(void **state)
 {
     flowmesh_error_t *error = NULL;
@@ -532,6 +603,7 @@ int main(void)
         cmocka_unit_test(close_ends_a_send_that_waits),
         cmocka_unit_test(a_callback_may_close_and_free_its_producer),
         cmocka_unit_test(an_application_runs_the_reports_itself),
+        cmocka_unit_test(flush_and_close_have_completions),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(a_forked_child_cannot_send_and_can_free),
         cmocka_unit_test(shutdown_reports_what_was_not_sent),

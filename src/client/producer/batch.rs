@@ -22,6 +22,9 @@ pub struct NewMessage<'a, H> {
     pub delay_ms: i64,
 }
 
+/// How much memory an idle producer keeps for its next batch.
+const KEPT_BYTES: usize = 64 << 10;
+
 /// How messages become bytes.
 pub(super) enum Form {
     /// Events of one `WriteEventsRequest`.
@@ -107,6 +110,11 @@ impl<T> Batch<T> {
 
     pub fn is_empty(&self) -> bool {
         self.tags.is_empty()
+    }
+
+    /// Whether it holds more memory than is worth keeping.
+    pub fn is_large(&self) -> bool {
+        self.wire.capacity() > KEPT_BYTES
     }
 
     /// Bytes in wire form, the path at the front of an events request included.

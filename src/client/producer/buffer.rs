@@ -6,20 +6,22 @@
 //! runs no callbacks can pile up is bounded too.
 
 use std::{
-    collections::VecDeque,
+    pin::pin,
     sync::{Arc, Condvar, Mutex, MutexGuard},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use flowmesh_proto::{requests, wire::Header};
+use tokio::sync::Notify;
 
 use super::{
     ProducerOptions,
-    batch::{Batch, Checked, Encoder, Form, NewMessage},
+    batch::{Batch, Encoder, Form, NewMessage},
     jobs,
-    reports::{Delivery, ProducerEvents},
+    reports::ProducerEvents,
     sender,
+    state::State,
 };
 use crate::{
     client::{
@@ -63,38 +65,8 @@ pub(super) struct Shared<T> {
     pub room: Condvar,
     /// Something was reported, or is to be.
     pub progress: Condvar,
-}
-
-pub(super) struct State<T> {
-    /// The batch that grows.
-    gathering: Batch<T>,
-    /// Batches before it that are full.
-    full: VecDeque<Batch<T>>,
-    /// Memory of a batch that was sent.
-    spare: Option<Batch<T>>,
-    /// Messages without an outcome, and their bytes.
-    pub messages: usize,
-    pub bytes: usize,
-    /// How many of them were there when the producer gave up.
-    pub given_up: usize,
-    /// Messages accepted, and those reported, since the producer was made.
-    pub accepted: u64,
-    pub reported: u64,
-    /// Why nothing more is accepted.
-    pub refusal: Option<Error>,
-    /// The sending task is there.
-    pub sending: bool,
-    /// Wakes it when it waits for messages.
-    wants_messages: Option<Waker>,
-    /// Wakes it when it waits for reports to be delivered.
-    wants_delivery: Option<Waker>,
-    /// Somebody was told that there is no room, and has not been told otherwise.
-    pub turned_away: bool,
-    /// Threads that wait on `room` and on `progress`.
-    pub senders_waiting: usize,
-    pub watchers: usize,
-    /// What the application is to be told.
-    pub delivery: Delivery<T>,
+    /// The same, for those that do not block.
+    pub changed: Notify,
 }
 
 impl<T: Send + 'static> Shared<T> {
@@ -109,24 +81,7 @@ impl<T: Send + 'static> Shared<T> {
             Target::Queue(queue) => (Form::Jobs, queue.resource().path.clone()),
         };
         let encoder = Encoder::new(form, requests::path(path), options.max_batch_bytes);
-        let state = State {
-            gathering: Batch::new(),
-            full: VecDeque::new(),
-            spare: None,
-            messages: 0,
-            bytes: 0,
-            given_up: 0,
-            accepted: 0,
-            reported: 0,
-            refusal: None,
-            sending: false,
-            wants_messages: None,
-            wants_delivery: None,
-            turned_away: false,
-            senders_waiting: 0,
-            watchers: 0,
-            delivery: Delivery::new(events),
-        };
+        let state = State::new(events);
         Self {
             target,
             options,
@@ -136,6 +91,7 @@ impl<T: Send + 'static> Shared<T> {
             state: Mutex::new(state),
             room: Condvar::new(),
             progress: Condvar::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -149,6 +105,21 @@ impl<T: Send + 'static> Shared<T> {
 
     pub fn closed_error(&self) -> Error {
         Error::local(Status::CLOSED, format!("{}: it was closed", self.what()))
+    }
+
+    /// Why a flush ends before everything is reported.
+    pub fn unreported(&self) -> Error {
+        let text = format!("flush {}: not everything was reported within the time given", self.what());
+        Error::local(Status::DEADLINE_EXCEEDED, text).retryable()
+    }
+
+    /// Why a close ends before everything is reported.
+    pub fn unfinished(&self, given_up: usize) -> Error {
+        let text = format!(
+            "close {}: {given_up} messages were given up, and reports are still to come; close again to wait",
+            self.what()
+        );
+        Error::local(Status::DEADLINE_EXCEEDED, text)
     }
 
     pub fn accepted(&self) -> u64 {
@@ -333,6 +304,19 @@ impl<T: Send + 'static> Shared<T> {
         }
     }
 
+    /// As [`Shared::wait_for`] without blocking, and without running callbacks.
+    pub async fn until(&self, holds: impl Fn(&State<T>) -> bool) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Enlist before looking, so that no change in between is missed.
+            changed.as_mut().enable();
+            if holds(&lock(&self.state)) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// The next batch to send, once reports have been delivered that are too many; `None`, and the
     /// task counts as gone, when nothing waits.
     pub async fn next_batch(this: &Arc<Self>) -> Option<Batch<T>> {
@@ -345,6 +329,7 @@ impl<T: Send + 'static> Shared<T> {
             let batch = state.take();
             state.sending = batch.is_some();
             if batch.is_none() {
+                state.trim();
                 Self::settle(this, state);
             }
             Poll::Ready(batch)
@@ -366,87 +351,5 @@ impl<T: Send + 'static> Shared<T> {
                 Poll::Pending
             }
         }
-    }
-}
-
-impl<T> State<T> {
-    fn has_room(&self, options: &ProducerOptions, len: usize) -> bool {
-        self.messages == 0
-            || (self.messages < options.max_buffered_messages
-                && self.bytes.saturating_add(len) <= options.max_buffered_bytes)
-    }
-
-    /// Whether there is room for more than a few again.
-    pub fn is_half_empty(&self, options: &ProducerOptions) -> bool {
-        self.messages <= options.max_buffered_messages / 2 && self.bytes <= options.max_buffered_bytes / 2
-    }
-
-    /// Whether so many reports wait that no request is begun.
-    pub fn is_held_up(&self, options: &ProducerOptions) -> bool {
-        self.delivery.waiting >= options.max_buffered_messages && self.refusal.is_none()
-    }
-
-    /// The sending task, if it waits for reports to be delivered and need not any more.
-    pub fn take_held_up(&mut self, options: &ProducerOptions) -> Option<Waker> {
-        if self.is_held_up(options) { None } else { self.wants_delivery.take() }
-    }
-
-    /// Whether there is something to tell, or the callbacks are to be released.
-    pub fn is_due(&self) -> bool {
-        self.delivery.is_free() && (self.delivery.has_items() || self.is_over())
-    }
-
-    fn push<'h, H>(
-        &mut self,
-        encoder: &Encoder,
-        options: &ProducerOptions,
-        checked: &Checked<'_, '_, H>,
-        tag: T,
-    ) where
-        H: Iterator<Item = Header<'h>> + Clone,
-    {
-        let batch = &self.gathering;
-        if batch.len() >= options.max_batch_messages
-            || (!batch.is_empty() && batch.bytes() + checked.len > options.max_batch_bytes)
-        {
-            let next = self.spare.take().unwrap_or_else(Batch::new);
-            self.full.push_back(std::mem::replace(&mut self.gathering, next));
-        }
-        self.gathering.push(encoder, checked, tag);
-        self.messages += 1;
-        self.bytes += checked.len;
-        self.accepted += 1;
-    }
-
-    /// The oldest batch.
-    pub fn take(&mut self) -> Option<Batch<T>> {
-        if let Some(batch) = self.full.pop_front() {
-            return Some(batch);
-        }
-        if self.gathering.is_empty() {
-            return None;
-        }
-        let next = self.spare.take().unwrap_or_else(Batch::new);
-        Some(std::mem::replace(&mut self.gathering, next))
-    }
-
-    /// Keeps the memory of a batch that was sent.
-    pub fn recycle(&mut self, batch: Batch<T>) {
-        self.spare = Some(batch);
-    }
-
-    /// Whether the first `count` messages have been reported.
-    pub fn has_reported(&self, count: u64) -> bool {
-        self.reported >= count
-    }
-
-    /// Whether nothing will happen any more.
-    pub fn is_over(&self) -> bool {
-        self.refusal.is_some() && !self.sending && self.reported == self.accepted
-    }
-
-    /// Whether it is over, and the application's callbacks are released.
-    pub fn has_finished(&self) -> bool {
-        self.is_over() && self.delivery.is_released()
     }
 }

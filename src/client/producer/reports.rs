@@ -12,7 +12,7 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use super::buffer::{Shared, State};
+use super::{buffer::Shared, state::State};
 use crate::{
     client::{
         error::{Error, Outcome, Result, Status},
@@ -231,6 +231,7 @@ impl<T: Send + 'static> Shared<T> {
         if watchers {
             this.progress.notify_all();
         }
+        this.changed.notify_waiters();
         if schedule && let Some(dispatcher) = &this.dispatcher {
             let shared = this.clone();
             let turn: Once = Box::new(move || {
