@@ -1766,6 +1766,17 @@ flowmesh_status_t flowmesh_producer_flush(const flowmesh_producer_t *producer,
                                           int64_t timeout_ms,
                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// flowmesh_producer_flush as an asynchronous call, see COMPLETIONS; the completion comes on the
+// client's dispatcher. Does not block; any thread, a callback of the producer too.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_flush_async(const flowmesh_producer_t *producer,
+                                                int64_t timeout_ms,
+                                                flowmesh_done_callback_t callback,
+                                                void *FLOWMESH_NULLABLE user_data,
+                                                flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // Accepts no more messages, sends what was accepted, and ends. Blocks for at most `timeout_ms` (0
 // does not wait, -1 for ever). At the timeout the producer gives up what has no outcome yet: those
 // messages are reported with FLOWMESH_CLOSED, not applied, or with an unknown outcome when they
@@ -1781,6 +1792,20 @@ flowmesh_status_t flowmesh_producer_close(const flowmesh_producer_t *producer,
                                           int64_t timeout_ms,
                                           size_t *FLOWMESH_NULLABLE unsent,
                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_producer_close as an asynchronous call, see COMPLETIONS: `count` of the callback is how
+// many messages were given up. It comes on the client's dispatcher. Cancelling ends the wait only.
+// Does not block; any thread, a callback of the producer too.
+//
+// FLOWMESH_CLOSED: the client is closed already; use flowmesh_producer_close.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_close_async(const flowmesh_producer_t *producer,
+                                                int64_t timeout_ms,
+                                                flowmesh_count_callback_t callback,
+                                                void *FLOWMESH_NULLABLE user_data,
+                                                flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Ends the producer as flowmesh_producer_close with timeout 0 does, and frees the handle. Messages
 // without an outcome are given up, and reported on the dispatcher. Does not block; any thread, a

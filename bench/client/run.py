@@ -33,11 +33,11 @@ BATCHES = [1, 10, 100, 1000]
 class Server:
     """flowmesh-server on a loopback port and a unix socket, with an empty data directory."""
 
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, fsync="none"):
         self.unix = f"unix:{directory}/socket"
         self.log = directory / "server.log"
         argv = [binary, "--listen", "127.0.0.1:0", "--listen", self.unix]
-        argv += ["--data-dir", directory / "server", "--fsync", "none"]
+        argv += ["--data-dir", directory / "server", "--fsync", fsync]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(argv, stderr=log, stdout=log)
         self.tcp = None
