@@ -17,9 +17,9 @@ static const struct {
     const char *name;
     void (*live)(struct dice *dice);
 } lives[] = {
-    {"calls", live_calls},
-    {"jobs", live_jobs},
-    {"subscription", live_subscription},
+    {"async", live_async},       {"calls", live_calls},
+    {"jobs", live_jobs},         {"subscription", live_subscription},
+    {"shutdown", live_shutdown},
 };
 enum { LIVES = sizeof(lives) / sizeof(*lives) };
 

@@ -77,11 +77,20 @@ void ticket_await_drop(struct ticket *ticket);
 /* It has been dropped, once, and no callback runs. */
 void ticket_must_be_over(struct ticket *ticket);
 
+/* ---- dispatchers --------------------------------------------------------------------------- */
+
+/* Gives the options some dispatcher, and runs it where that is the application's to do. */
+struct loop *loop_start(struct dice *dice, const flowmesh_client_options_t *options);
+void loop_end(struct loop *loop);
+
 /* ---- lives ----------------------------------------------------------------------------------- */
 
+void live_async(struct dice *dice);
 void live_calls(struct dice *dice);
 void live_jobs(struct dice *dice);
 void live_subscription(struct dice *dice);
+/* Shuts the library down while everybody uses it. */
+void live_shutdown(struct dice *dice);
 
 /* Between the client and the server, where there is a proxy. */
 void weather_start(const char *endpoint, uint64_t seed, char *through, size_t size);
@@ -89,6 +98,6 @@ void weather_end(void);
 
 extern const char *endpoint;
 extern atomic_bool over;
-enum { PATIENCE_S = 120 };
+enum { PATIENCE_S = 120 }; /* for what must happen */
 
 #endif

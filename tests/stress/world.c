@@ -2,16 +2,18 @@
 #define _GNU_SOURCE
 #include "stress.h"
 #include <time.h>
+#include <unistd.h>
 
 enum { WORLDS = 3 };
 
 static struct world {
     pthread_mutex_t lock;
     flowmesh_client_t *client;
+    struct loop *loop;
     char name[48];
-} worlds[WORLDS] = {{PTHREAD_MUTEX_INITIALIZER, NULL, ""},
-                    {PTHREAD_MUTEX_INITIALIZER, NULL, ""},
-                    {PTHREAD_MUTEX_INITIALIZER, NULL, ""}};
+} worlds[WORLDS] = {{PTHREAD_MUTEX_INITIALIZER, NULL, NULL, ""},
+                    {PTHREAD_MUTEX_INITIALIZER, NULL, NULL, ""},
+                    {PTHREAD_MUTEX_INITIALIZER, NULL, NULL, ""}};
 
 /* ---- chance ---------------------------------------------------------------------------------- */
 
@@ -102,30 +104,60 @@ static void close_client(struct dice *dice, flowmesh_client_t *client)
     flowmesh_client_free(client);
 }
 
-void visit_open(struct dice *dice, struct visit *visit)
+static void end_world(struct dice *dice, flowmesh_client_t *client, struct loop *loop)
+{
+    if (client == NULL)
+        return;
+    if (dice_one_in(dice, 2)) {
+        loop_end(loop);
+        close_client(dice, client);
+    } else {
+        close_client(dice, client);
+        loop_end(loop);
+    }
+}
+
+/* Fills an empty world; false when the library is being shut down. */
+static bool begin_world(struct dice *dice, struct world *world)
 {
     static atomic_int number;
+    flowmesh_client_options_t *options = NULL;
+    flowmesh_error_t *error = NULL;
+    snprintf(world->name, sizeof(world->name), "stress-%ld-%ld-%d", (long)time(NULL),
+             (long)getpid(), ++number);
+    MUST(flowmesh_client_options_new(&options, NULL) == FLOWMESH_OK);
+    world->loop = loop_start(dice, options);
+    flowmesh_status_t status =
+        allowed(flowmesh_client_open(endpoint, options, &world->client, &error), &error);
+    MUST(status == FLOWMESH_OK || status == FLOWMESH_CLOSED);
+    flowmesh_client_options_free(options);
+    if (status != FLOWMESH_OK)
+        loop_end(world->loop);
+    return status == FLOWMESH_OK;
+}
+
+void visit_open(struct dice *dice, struct visit *visit)
+{
     struct world *world = &worlds[dice_below(dice, WORLDS)];
     flowmesh_client_t *ended = NULL;
-    flowmesh_error_t *error = NULL;
+    struct loop *loop = NULL;
 
     memset(visit, 0, sizeof(*visit));
     pthread_mutex_lock(&world->lock);
-    if (world->client == NULL || dice_one_in(dice, 40)) {
+    if (world->client != NULL && dice_one_in(dice, 40)) {
         ended = world->client;
+        loop = world->loop;
         world->client = NULL;
-        snprintf(world->name, sizeof(world->name), "stress-%ld-%ld-%d", (long)time(NULL),
-                 (long)clock(), ++number);
-        MUST(flowmesh_client_open(endpoint, NULL, &world->client, &error) == FLOWMESH_OK);
     }
-    MUST(flowmesh_stream_open(world->client, "t", "n", world->name, &visit->stream, &error) ==
+    while (world->client == NULL)
+        (void)begin_world(dice, world);
+    MUST(flowmesh_stream_open(world->client, "t", "n", world->name, &visit->stream, NULL) ==
          FLOWMESH_OK);
-    MUST(flowmesh_queue_open(world->client, "t", "n", world->name, &visit->queue, &error) ==
+    MUST(flowmesh_queue_open(world->client, "t", "n", world->name, &visit->queue, NULL) ==
          FLOWMESH_OK);
-    MUST(flowmesh_kv_open(world->client, "t", "n", world->name, &visit->kv, &error) == FLOWMESH_OK);
+    MUST(flowmesh_kv_open(world->client, "t", "n", world->name, &visit->kv, NULL) == FLOWMESH_OK);
     pthread_mutex_unlock(&world->lock);
-    if (ended != NULL)
-        close_client(dice, ended);
+    end_world(dice, ended, loop);
 }
 
 void visit_free(struct dice *dice, struct visit *visit)
@@ -144,10 +176,21 @@ void visit_free(struct dice *dice, struct visit *visit)
 
 void worlds_end(void)
 {
-    for (int i = 0; i < WORLDS; i++) {
-        flowmesh_client_free(worlds[i].client);
-        worlds[i].client = NULL;
-    }
+    struct dice dice = {0};
+    for (int i = 0; i < WORLDS; i++)
+        end_world(&dice, worlds[i].client, worlds[i].loop);
+}
+
+void live_shutdown(struct dice *dice)
+{
+    flowmesh_error_t *error = NULL;
+    if (!dice_one_in(dice, 50))
+        return;
+    int64_t timeout = dice_one_in(dice, 2) ? PATIENCE_S * 1000 : dice_below(dice, 100);
+    flowmesh_status_t status = flowmesh_shutdown(timeout, &error);
+    MUST(status == FLOWMESH_OK ||
+         (status == FLOWMESH_DEADLINE_EXCEEDED && timeout < PATIENCE_S * 1000));
+    flowmesh_error_free(error);
 }
 
 /* ---- tickets --------------------------------------------------------------------------------- */
