@@ -10,7 +10,7 @@
 use std::{
     io,
     panic::resume_unwind,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, TryLockError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -178,14 +178,14 @@ impl Driver {
         Ok(Pinned(self.shared.clone()))
     }
 
-    /// Ends the thread and drops the runtime with every task in it. False when that was not done
-    /// at `deadline`: it then happens when the last call has ended and its client is freed.
+    /// Has the background thread end and drop the runtime with every task in it, once no caller is
+    /// left. False when that was not done at `deadline`: it goes on by itself.
     pub fn stop(&self, deadline: Option<Instant>) -> bool {
         let mut roles = lock(&self.shared.roles);
         roles.stopping = true;
         self.shared.step_aside.notify_one();
         self.shared.recall.notify_one();
-        while !roles.ended || roles.callers > 0 || roles.caller_drives {
+        while !roles.ended {
             let Some(guard) = wait_until(&self.shared.ended, roles, deadline) else { return false };
             roles = guard;
         }
@@ -193,14 +193,6 @@ impl Driver {
         if let Some(thread) = lock(&self.thread).take() {
             // The thread has said that it ends; a panic in it would be ours and is not the caller's.
             let _ = thread.join();
-        }
-        let runtime = match self.shared.runtime.try_write() {
-            Ok(mut runtime) => runtime.take(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
-        if let Some(runtime) = runtime {
-            runtime.shutdown_background();
         }
         true
     }
@@ -219,6 +211,11 @@ impl Shared {
                 }
             }
         }
+        // Nobody drives it any more, and nobody begins to. Calls with a completion that have not
+        // ended are completed by being dropped.
+        if let Some(runtime) = self.runtime.write().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
         lock(&self.roles).ended = true;
         self.ended.notify_all();
     }
@@ -227,12 +224,12 @@ impl Shared {
     fn stand_aside(&self) -> bool {
         let mut roles = lock(&self.roles);
         roles.aside = true;
-        while !roles.stopping {
+        while !roles.may_end() {
             roles = if roles.caller_drives {
                 let turn = roles.turns;
                 let long = roles.long_turn();
                 roles = wait_for(&self.recall, roles, long);
-                if roles.caller_drives && roles.turns == turn && !roles.stopping {
+                if roles.caller_drives && roles.turns == turn {
                     // A long turn: its end will recall us.
                     roles.asleep = true;
                     roles = self.recall.wait(roles).unwrap_or_else(PoisonError::into_inner);
@@ -248,7 +245,7 @@ impl Shared {
             };
         }
         roles.aside = false;
-        roles.stopping
+        roles.may_end()
     }
 
     /// The calling thread is going to drive.
@@ -270,6 +267,11 @@ impl Shared {
 }
 
 impl Roles {
+    /// Whether nobody needs the background thread, or ever will.
+    fn may_end(&self) -> bool {
+        self.stopping && self.callers == 0 && !self.caller_drives
+    }
+
     /// How long after a turn nobody needs to drive.
     fn rest(&self) -> Duration {
         match (self.callers, self.pins) {
@@ -341,8 +343,9 @@ impl Drop for Turn<'_> {
                 self.shared.recall.notify_one();
             }
         }
-        if roles.stopping {
-            self.shared.ended.notify_all();
+        if roles.may_end() {
+            self.shared.step_aside.notify_one();
+            self.shared.recall.notify_one();
         }
     }
 }
