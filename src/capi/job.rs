@@ -4,7 +4,6 @@ use std::{
     ffi::{c_char, c_void},
     mem::MaybeUninit,
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
@@ -25,7 +24,7 @@ use super::{
     status::flowmesh_status_t,
     view::{flowmesh_header_t, flowmesh_view_t},
 };
-use crate::client::{Acked, CallOptions, CancelToken, Job, Nacked, Queue, Reserve, Result};
+use crate::client::{Acked, CallOptions, CancelToken, Job, Nacked, Queue, Result};
 
 /// A job. Reached only by pointer; later versions append fields, so never copy it by value or rely
 /// on its size. Immutable, thread-safe. One from flowmesh_queue_reserve is yours to free; one from a
@@ -72,21 +71,10 @@ pub struct flowmesh_job_batch_t {
     batch: JobBatch,
 }
 
-/// The length of a lease that nobody chose.
-const DEFAULT_LEASE: Duration = Duration::from_secs(30);
-
-/// How long a lease lasts: whole seconds, as the server counts.
-pub(super) fn lease_length(reserve: Reserve) -> Duration {
-    match u64::try_from(reserve.visibility_ms) {
-        Ok(ms) if ms > 0 => Duration::from_secs(ms.div_ceil(1000)),
-        _ => DEFAULT_LEASE,
-    }
-}
-
 impl flowmesh_job_batch_t {
-    /// A batch of jobs, leased for `lease` or only listed.
-    pub(super) fn new(queue: &Arc<Queue>, jobs: Vec<Job>, lease: Option<Duration>) -> Result<Self> {
-        Ok(Self { batch: JobBatch::new(queue, jobs, lease)? })
+    /// A batch of jobs, leased for `visibility_ms` from now on, or only listed.
+    pub(super) fn new(queue: &Arc<Queue>, jobs: Vec<Job>, visibility_ms: Option<i64>) -> Result<Self> {
+        Ok(Self { batch: JobBatch::new(queue, jobs, visibility_ms)? })
     }
 }
 
@@ -182,8 +170,8 @@ pub extern "C" fn flowmesh_job_get_header(
     guard::plain(false, || job.is_some_and(|j| view::find_header(j.headers, j.header_count, key, value)))
 }
 
-/// Frees a job from flowmesh_queue_reserve, and every view into it; its lease stays. Not for jobs of
-/// a batch. Does not block; any thread.
+/// Frees a job from flowmesh_queue_reserve, or one that a worker's handler was called with, and every
+/// view into it; its lease stays. Not for jobs of a batch. Does not block; any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_job_free(job: NullableJobBox) {
     guard::plain((), || JobOwner::free(job));
@@ -259,6 +247,7 @@ fn ack(
 ) -> Result<Prepared<impl Work<()>>> {
     let owner = JobOwner::of(job.required("job")?);
     owner.check_leased()?;
+    owner.settled_by_call();
     let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
     let (queue, id) = (Arc::clone(owner.queue()), owner.id().to_owned());
     Ok(Prepared::new(queue.client().clone(), async move { queue.ack(&id, &call).await }))
@@ -271,6 +260,7 @@ fn nack(
 ) -> Result<Prepared<impl Work<bool>>> {
     let owner = JobOwner::of(job.required("job")?);
     owner.check_leased()?;
+    owner.settled_by_call();
     nack_job(Arc::clone(owner.queue()), owner.id().to_owned(), options, token)
 }
 

@@ -34,3 +34,4 @@ pub mod stream;
 pub mod stream_async;
 pub mod subscription;
 pub mod view;
+pub mod worker;

@@ -12,7 +12,7 @@ use super::{
         options,
         view::{self, JobId},
     },
-    job::{flowmesh_job_batch_t, lease_length, nack_job},
+    job::{flowmesh_job_batch_t, nack_job},
     operation::{Prepared, Work},
     queue::{flowmesh_queue_stats_t, flowmesh_queue_t, flowmesh_reserve_options_t},
     retry_policy::flowmesh_retry_policy_t,
@@ -46,7 +46,7 @@ pub(super) fn reserve(
     let (call, reserve) = lease(options, token)?;
     Ok(Prepared::new(queue.client().clone(), async move {
         let job = queue.reserve(reserve, &call).await?;
-        job.map(|job| LeasedJob::new(&queue, job, lease_length(reserve))).transpose()
+        job.map(|job| LeasedJob::new(&queue, job, reserve.visibility_ms)).transpose()
     }))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn receive(
     let (call, reserve) = lease(options, token)?;
     Ok(Prepared::new(queue.client().clone(), async move {
         let jobs = queue.receive(max_jobs, reserve, &call).await?;
-        flowmesh_job_batch_t::new(&queue, jobs, Some(lease_length(reserve)))
+        flowmesh_job_batch_t::new(&queue, jobs, Some(reserve.visibility_ms))
     }))
 }
 

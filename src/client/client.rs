@@ -250,6 +250,38 @@ impl Client {
         }
     }
 
+    /// Rings when the test clock has moved; `None` without one.
+    pub(crate) fn test_clock_moves(&self) -> Option<Arc<Notify>> {
+        match &self.0.source {
+            Source::Embedded(engine) => engine.test_clock_moves(),
+            Source::Remote(_) => None,
+        }
+    }
+
+    /// Whether the server lacks the standard health service, as of all FlowMesh servers only the
+    /// original engine does.
+    pub(crate) async fn lacks_health_service(&self, options: &CallOptions) -> Result<bool> {
+        if matches!(self.0.source, Source::Embedded(_)) {
+            return Ok(false);
+        }
+        let call = Call::new("probe", self.0.endpoint_text(), Effect::None, options);
+        let reply = self
+            .call(call, bytes::Bytes::new(), async |wire, request| {
+                let mut wire = tonic::client::Grpc::new(wire.transport);
+                wire.ready().await.map_err(|e| tonic::Status::from_error(Box::new(e)))?;
+                let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+                // An empty request asks for the server as a whole; of the answer only that it is
+                // one matters.
+                wire.unary(request, path, flowmesh_proto::codec::EncodedCodec::<()>::default()).await
+            })
+            .await;
+        match reply {
+            Ok(()) => Ok(false),
+            Err(e) if e.is_from_server() => Ok(e.status() == Status::UNIMPLEMENTED),
+            Err(e) => Err(e),
+        }
+    }
+
     /// FORKED in the child of a fork.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.0.generation.check_process()

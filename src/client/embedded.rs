@@ -18,6 +18,7 @@ use flowmesh_server::{
     clock::{Clock, TestClock},
     services::DEFAULT_MAX_MESSAGE_BYTES,
 };
+use tokio::sync::Notify;
 use tonic::body::Body;
 use tower::Service as _;
 
@@ -80,6 +81,8 @@ impl Services {
 pub(crate) struct Embedded {
     options: EngineOptions,
     clock: Option<Arc<TestClock>>,
+    /// Rings when the test clock has moved.
+    clock_moves: Arc<Notify>,
 }
 
 impl Embedded {
@@ -95,6 +98,11 @@ impl Embedded {
             return Err(Error::invalid("test_clock is for the endpoint `embedded:`, in memory, only"));
         }
         let clock = options.test_clock.then(TestClock::new);
+        let clock_moves = Arc::new(Notify::new());
+        if let Some(clock) = &clock {
+            let moves = clock_moves.clone();
+            Clock::Test(clock.clone()).on_advance(move || moves.notify_waiters());
+        }
         let options = EngineOptions {
             data_dir,
             fsync: match options.fsync {
@@ -105,7 +113,7 @@ impl Embedded {
             create: options.create,
             clock: clock.clone().map_or(Clock::System, Clock::Test),
         };
-        Ok(Self { options, clock })
+        Ok(Self { options, clock, clock_moves })
     }
 
     /// Opens the engine, or joins the one that this process has open. Blocks for its recovery.
@@ -152,6 +160,11 @@ impl Embedded {
     /// What the test clock shows.
     pub fn test_clock_ns(&self) -> Option<i64> {
         self.clock.clone().map(|clock| Clock::Test(clock).now_ns())
+    }
+
+    /// Rings when the test clock has moved; `None` without one.
+    pub fn test_clock_moves(&self) -> Option<Arc<Notify>> {
+        self.clock.is_some().then(|| self.clock_moves.clone())
     }
 
     /// Moves the test clock forward.

@@ -15,6 +15,7 @@ mod embedded;
 mod endpoint;
 mod error;
 mod kv;
+mod lease;
 mod operation;
 mod options;
 mod producer;
@@ -26,6 +27,7 @@ mod streams;
 mod subscription;
 mod trace;
 mod transport;
+mod worker;
 
 pub use cancel::CancelToken;
 pub use client::Client;
@@ -33,6 +35,7 @@ pub use endpoint::Endpoint;
 pub use error::{Error, Outcome, Result, Status};
 pub use flowmesh_proto::v1::{ConsumerGroupState, Job, QueueStats, RetryPolicy};
 pub use kv::Kv;
+pub use lease::Lease;
 pub use options::{CallOptions, ClientOptions, DEFAULT_ENDPOINT, Fsync, Timeout};
 pub(crate) use producer::Target;
 pub use producer::{NewMessage, Producer, ProducerEvents, ProducerOptions, Receipt, Report, Reports};
@@ -43,3 +46,7 @@ pub use streams::Stream;
 pub use subscription::{Progress, SubscribeOptions, Subscription};
 pub(crate) use trace::TRACEPARENT;
 pub use trace::TraceContext;
+pub use worker::{
+    Callbacks, Delivery, EventCallback, JobName, PollMode, Ticket, Verdict, Worker, WorkerEvent,
+    WorkerEventKind, WorkerOptions,
+};

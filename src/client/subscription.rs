@@ -310,7 +310,7 @@ impl std::fmt::Debug for Subscription {
 }
 
 /// Whether the same request may succeed on another connection.
-fn may_pass(status: Status) -> bool {
+pub(super) fn may_pass(status: Status) -> bool {
     matches!(
         status,
         Status::UNAVAILABLE

@@ -159,6 +159,11 @@ impl Dispatcher {
         self.0.shared.is_current()
     }
 
+    /// How many threads call back at once: those of the library, or the one of the application.
+    pub fn threads(&self) -> usize {
+        lock(&self.0.threads).get().len().max(1)
+    }
+
     /// Readable while the application is to call [`Dispatcher::run`]; `None` where the library
     /// runs callbacks.
     pub fn fd(&self) -> Option<RawFd> {

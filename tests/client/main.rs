@@ -9,6 +9,7 @@ mod outcomes;
 mod producers;
 mod servers;
 mod subscriptions;
+mod workers;
 
 use flowmesh::client::{Client, ClientOptions};
 

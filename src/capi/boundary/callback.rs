@@ -5,14 +5,20 @@
 
 use std::ffi::{CString, c_char, c_void};
 
+use super::jobs::HandledJob;
 use crate::{
     capi::{
         error::flowmesh_error_t,
+        job::flowmesh_job_t,
         log::{flowmesh_log_callback_t, flowmesh_log_level_t},
         message::flowmesh_message_batch_t,
         subscription::{
             flowmesh_drop_t, flowmesh_message_callback_t, flowmesh_state_callback_t,
             flowmesh_subscription_state_t,
+        },
+        worker::{
+            flowmesh_job_handler_t, flowmesh_verdict_t, flowmesh_worker_event_callback_t,
+            flowmesh_worker_event_t,
         },
     },
     client::{Error, Result},
@@ -89,6 +95,58 @@ impl StateCallback {
         // SAFETY: the application gave function and data for each other; the reason lives through
         // the call.
         unsafe { (self.function)(state, reason, self.user_data.data) };
+    }
+}
+
+/// Handles jobs of a worker, several at a time.
+pub struct JobHandler {
+    function: unsafe extern "C" fn(*mut flowmesh_job_t, *mut i64, *mut c_void) -> flowmesh_verdict_t,
+    user_data: UserData,
+}
+
+// SAFETY: the header says that handlers run on several threads at once: the application hands over
+// data that bears it.
+unsafe impl Sync for JobHandler {}
+
+impl JobHandler {
+    /// A handler, which must not be NULL.
+    pub fn new(handler: flowmesh_job_handler_t, user_data: UserData) -> Result<Self> {
+        let function = handler.ok_or_else(|| Error::invalid("handler must not be NULL"))?;
+        Ok(Self { function, user_data })
+    }
+
+    /// Calls the application; its verdict, and the delay that goes with it.
+    pub fn call(&self, job: &HandledJob) -> (flowmesh_verdict_t, i64) {
+        let mut delay_ms = 0;
+        // SAFETY: the application gave function and data for each other; job and delay live through
+        // the call.
+        let verdict = unsafe { (self.function)(job.public(), &raw mut delay_ms, self.user_data.data) };
+        (verdict, delay_ms)
+    }
+}
+
+/// Is told what happens to a worker.
+pub struct WorkerEventCallback {
+    function: unsafe extern "C" fn(*const flowmesh_worker_event_t, *mut c_void),
+    user_data: UserData,
+}
+
+// SAFETY: it is called by one thread at a time, and the application hands over data that any thread
+// may have.
+unsafe impl Sync for WorkerEventCallback {}
+
+impl WorkerEventCallback {
+    /// A callback, which must not be NULL.
+    pub fn new(callback: flowmesh_worker_event_callback_t, user_data: UserData) -> Result<Self> {
+        let function = callback.ok_or_else(|| Error::invalid("callback must not be NULL"))?;
+        Ok(Self { function, user_data })
+    }
+
+    /// Tells the application.
+    pub fn call(&self, event: &flowmesh_worker_event_t) {
+        // SAFETY: the application gave function and data for each other; the event lives through the
+        // call.
+        unsafe { (self.function)(event, self.user_data.data) };
     }
 }
 

@@ -29,6 +29,7 @@ use crate::capi::{
         flowmesh_write_options_t,
     },
     subscription::{flowmesh_drop_t, flowmesh_subscription_options_t, flowmesh_subscription_t},
+    worker::{flowmesh_worker_options_t, flowmesh_worker_t},
 };
 
 // Texts and plain outputs.
@@ -58,6 +59,7 @@ pub type NullableQueueStats = *const flowmesh_queue_stats_t;
 pub type NullableRetryPolicy = *const flowmesh_retry_policy_t;
 
 // Asynchronous calls and what runs their callbacks.
+pub type NullableWorkerOptions<'a> = Option<&'a flowmesh_worker_options_t>;
 pub type NullableDispatcher<'a> = Option<&'a flowmesh_dispatcher_t>;
 pub type NullableOperation<'a> = Option<&'a mut MaybeUninit<*mut flowmesh_operation_t>>;
 
@@ -90,6 +92,8 @@ pub type NullableProducerOptionsBox = Option<Box<flowmesh_producer_options_t>>;
 pub type NullableProducerBox = Option<Box<flowmesh_producer_t>>;
 pub type NullableQueueBox = Option<Box<flowmesh_queue_t>>;
 pub type NullableJobBox = Option<NonNull<flowmesh_job_t>>;
+pub type NullableWorkerOptionsBox = Option<Box<flowmesh_worker_options_t>>;
+pub type NullableWorkerBox = Option<Box<flowmesh_worker_t>>;
 pub type NullableJobBatchBox = Option<Box<flowmesh_job_batch_t>>;
 pub type NullableKvBox = Option<Box<flowmesh_kv_t>>;
 pub type NullableValueBox = Option<Box<flowmesh_value_t>>;

@@ -1,0 +1,326 @@
+//! The worker's lock, and who is woken when what it guards changes.
+//!
+//! Callbacks run with the lock released, on a dispatcher's threads; jobs are fetched and verdicts
+//! sent by tasks of the runtime. The four bells join them.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use flowmesh_proto::v1::Job;
+use tokio::sync::Notify;
+
+use super::{
+    super::{cancel::CancelToken, error::Error, lease::Lease, queues::Queue},
+    Callbacks, PollMode, Verdict, WorkerOptions,
+    event::{WorkerEvent, WorkerEventKind},
+    state::{Limits, Phase, Settlement, State},
+    ticket::{Delivery, Ticket},
+};
+use crate::runtime::{Dispatcher, Once, dispatcher::yield_now, lock};
+
+/// Where the callbacks of a worker run.
+pub(super) struct Lanes {
+    /// Calls the handler.
+    pub handlers: Dispatcher,
+    /// Tells events.
+    pub events: Dispatcher,
+    /// How many threads call the handler.
+    pub threads: usize,
+    /// They do nothing else: a thread takes one job after the other.
+    pub own: bool,
+}
+
+/// What the handle, the tasks and the jobs of a worker share.
+pub(super) struct Shared {
+    pub queue: Queue,
+    pub visibility_ms: i64,
+    pub poll_mode: PollMode,
+    lanes: Lanes,
+    state: Mutex<State>,
+    /// The engine never ends a lease by itself, so a late verdict still counts.
+    lasting_leases: AtomicBool,
+    /// Ends the poll under way.
+    pub no_more_jobs: CancelToken,
+    /// Ends the verdicts under way.
+    pub abandoned: CancelToken,
+    /// There may be room for more jobs.
+    pub room: Notify,
+    /// There are verdicts to send.
+    pub verdicts: Notify,
+    /// There is a lease to watch.
+    pub leases: Notify,
+    /// The worker may have come to rest.
+    rest: Notify,
+}
+
+thread_local! {
+    /// The workers whose callbacks this thread is in, the innermost last.
+    static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A callback of a worker that runs.
+struct Calling<'a> {
+    shared: &'a Arc<Shared>,
+    /// When the handler was called; `None` for other callbacks.
+    handler_since: Option<Instant>,
+}
+
+impl<'a> Calling<'a> {
+    fn enter(shared: &'a Arc<Shared>, handler: bool) -> Self {
+        CALLING.with_borrow_mut(|calling| calling.push(shared.address()));
+        Self { shared, handler_since: handler.then(Instant::now) }
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        CALLING.with_borrow_mut(Vec::pop);
+        let mut state = self.shared.lock();
+        state.returned(self.handler_since.map(|since| since.elapsed()));
+        // A thread of the worker's own takes the next job by itself, unless it is being unwound.
+        if self.handler_since.is_some() && self.shared.lanes.own && !std::thread::panicking() {
+            self.shared.wake(state);
+        } else {
+            self.shared.dispatch(state);
+        }
+    }
+}
+
+impl Shared {
+    pub fn new(queue: Queue, options: &WorkerOptions, lanes: Lanes, callbacks: Callbacks) -> Arc<Self> {
+        let limits =
+            Limits { concurrency: options.concurrency, prefetch: options.prefetch, threads: lanes.threads };
+        let lease = Lease::length(options.visibility_ms);
+        Arc::new(Self {
+            queue,
+            visibility_ms: options.visibility_ms,
+            poll_mode: options.poll_mode,
+            lanes,
+            state: Mutex::new(State::new(limits, lease, callbacks)),
+            lasting_leases: AtomicBool::new(false),
+            no_more_jobs: CancelToken::new(),
+            abandoned: CancelToken::new(),
+            room: Notify::new(),
+            verdicts: Notify::new(),
+            leases: Notify::new(),
+            rest: Notify::new(),
+        })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether the caller is a callback of this worker.
+    pub fn in_callback(&self) -> bool {
+        CALLING.with_borrow(|calling| calling.contains(&self.address()))
+    }
+
+    /// Leases do not end by themselves.
+    pub fn leases_last(&self) {
+        self.lasting_leases.store(true, Ordering::Relaxed);
+    }
+
+    /// What is left of a lease.
+    pub fn left(&self, lease: &Lease) -> Duration {
+        if self.lasting_leases.load(Ordering::Relaxed) {
+            return Duration::MAX;
+        }
+        lease.left(self.queue.client())
+    }
+
+    /// Takes in jobs that were leased just now, and has the handler called.
+    pub fn arrived(self: &Arc<Self>, jobs: Vec<Job>) {
+        let mut state = self.lock();
+        if state.next_to_end().is_none() {
+            self.leases.notify_one();
+        }
+        for job in jobs {
+            let lease = Lease::begin(&job, self.visibility_ms);
+            state.arrived(job, lease);
+        }
+        self.dispatch(state);
+    }
+
+    /// Tells an event.
+    pub fn tell(self: &Arc<Self>, event: WorkerEvent) {
+        let mut state = self.lock();
+        state.tell(event);
+        self.dispatch(state);
+    }
+
+    /// Asks the dispatchers for what there is to call, and wakes who waits for the change.
+    pub fn dispatch(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let (hand_overs, tell) = (state.take_hand_overs(), state.take_telling());
+        self.wake(state);
+        let group = self.queue.client().identity();
+        self.lanes.handlers.post(
+            group,
+            (0..hand_overs).map(|_| {
+                let shared = self.clone();
+                Box::new(move || shared.hand_over()) as Once
+            }),
+        );
+        if tell {
+            let shared = self.clone();
+            self.lanes.events.post(group, [Box::new(move || shared.tell_posted()) as Once]);
+        }
+    }
+
+    /// Wakes who waits for a change of the state: the fetcher, and everybody when this is the end.
+    fn wake(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.room() > 0 {
+            self.room.notify_one();
+        }
+        if state.phase == Phase::Open {
+            return;
+        }
+        let callbacks = state.take_callbacks();
+        drop(state);
+        if callbacks.is_some() {
+            // What is released may call close.
+            CALLING.with_borrow_mut(|calling| calling.push(self.address()));
+            drop(callbacks);
+            CALLING.with_borrow_mut(Vec::pop);
+            self.lock().released();
+        }
+        self.room.notify_one();
+        self.verdicts.notify_one();
+        self.leases.notify_one();
+        self.rest.notify_waiters();
+    }
+
+    /// A hand-over that was asked for. A thread of the worker's own goes on as long as jobs wait.
+    fn hand_over(self: Arc<Self>) {
+        self.lock().posted_begins();
+        while self.hand_over_one() && self.lanes.own {}
+    }
+
+    /// Calls the handler with the next job that waits; false when there is none.
+    fn hand_over_one(self: &Arc<Self>) -> bool {
+        let mut state = self.lock();
+        let Some((job, number, held, callbacks)) = state.begin(|lease| self.left(lease)) else {
+            // There may be lost leases to tell.
+            self.dispatch(state);
+            return false;
+        };
+        if state.room() > 0 {
+            self.room.notify_one();
+        }
+        drop(state);
+        let ticket = Ticket::open(self.clone(), number, held);
+        let calling = Calling::enter(self, true);
+        (callbacks.handler)(Delivery { job, ticket });
+        drop(callbacks);
+        drop(calling);
+        true
+    }
+
+    /// A telling that was asked for.
+    fn tell_posted(self: Arc<Self>) {
+        self.lock().posted_tell_begins();
+        self.tell_one();
+    }
+
+    /// Tells the next event; false when there is none, or one is being told.
+    fn tell_one(self: &Arc<Self>) -> bool {
+        let Some((event, callbacks)) = self.lock().next_event() else { return false };
+        let calling = Calling::enter(self, false);
+        if let Some(callback) = &callbacks.event {
+            callback(&event);
+        }
+        drop(callbacks);
+        drop(calling);
+        true
+    }
+
+    /// Calls back once in the calling thread, if there is a callback to make and nobody but the
+    /// application would make it: whoever waits for the worker must not wait for a `run` that
+    /// nobody makes.
+    pub fn help(self: &Arc<Self>) -> bool {
+        self.lanes.handlers.fd().is_some() && self.hand_over_one()
+            || self.lanes.events.fd().is_some() && self.tell_one()
+    }
+
+    /// A job is not under way any more; true when its `verdict` will be sent.
+    pub fn done(self: &Arc<Self>, number: u64, verdict: Option<Verdict>, time: Duration) -> bool {
+        let mut state = self.lock();
+        let sent = state.done(number, verdict, time, |lease| self.left(lease));
+        if sent {
+            self.verdicts.notify_one();
+        }
+        // In the handler, on a thread of the worker's own: that takes the next job.
+        if self.lanes.own && CALLING.with_borrow(|calling| calling.last() == Some(&self.address())) {
+            self.wake(state);
+        } else {
+            self.dispatch(state);
+        }
+        sent
+    }
+
+    /// A verdict was sent; `event` tells what else became of its job.
+    pub fn settled(
+        self: &Arc<Self>,
+        settlement: &Settlement,
+        event: Option<(WorkerEventKind, Option<Error>)>,
+    ) {
+        let event =
+            event.map(|(kind, reason)| WorkerEvent::of_job(kind, settlement.held.name.clone(), reason));
+        let mut state = self.lock();
+        state.settled(settlement.number, event);
+        self.dispatch(state);
+    }
+
+    /// Somebody else gave the verdict on a job.
+    pub fn settled_elsewhere(&self, number: u64) {
+        self.lock().forget(number);
+    }
+
+    /// Whether no verdict is sent any more.
+    pub fn is_stopped(&self) -> bool {
+        self.lock().is_stopped()
+    }
+
+    /// Goes on to `phase`: ends the poll under way, and for [`Phase::Stopped`] the verdicts.
+    pub fn enter(self: &Arc<Self>, phase: Phase) {
+        let mut state = self.lock();
+        state.enter(phase);
+        if phase >= Phase::Ended {
+            state.mute();
+        }
+        self.dispatch(state);
+        self.no_more_jobs.cancel();
+        if phase == Phase::Stopped {
+            self.abandoned.cancel();
+        }
+    }
+
+    /// Resolves when no callback runs, ever again, and nothing is left to send. Before the end, it
+    /// may call back; see [`Shared::help`].
+    pub async fn rests(self: &Arc<Self>) {
+        loop {
+            let mut rest = std::pin::pin!(self.rest.notified());
+            // Enlist before looking, so that a change in between is not missed.
+            rest.as_mut().enable();
+            if self.help() {
+                // The timeout comes between two callbacks.
+                yield_now().await;
+                continue;
+            }
+            if self.lock().rests() {
+                return;
+            }
+            rest.await;
+        }
+    }
+}
