@@ -4,16 +4,19 @@
 //! A [`Committer`] owns a [`Sink`] and a thread. Operations that arrive while a batch is being
 //! committed form the next batch: no timer, no waiting for company. A caller that would block
 //! anyway may commit in its own thread when nobody else is at it ([`inline`]); that saves the
-//! two hand-overs that would otherwise cost a lone caller more than its sync.
+//! two hand-overs that would otherwise cost a lone caller more than its sync. So may a runtime that
+//! has a thread to itself, for all its tasks at once ([`gathering`]).
 //!
 //! Callers wait for the reply of their own operation, never for a lock that is held across I/O.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+    task::{Poll, Waker},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What a committer feeds.
@@ -38,8 +41,89 @@ pub trait Sink: Send + 'static {
     fn close(&mut self) {}
 }
 
+/// A commit that takes longer than this is not for a thread that others wait for.
+const SLOW: Duration = Duration::from_millis(2);
+/// How long a thread that met a slow commit leaves commits to the committer's.
+const SLOW_PAUSE: Duration = Duration::from_secs(1);
+
 thread_local! {
     static INLINE: Cell<bool> = const { Cell::new(false) };
+    static GATHERED: RefCell<Option<Gathered>> = const { RefCell::new(None) };
+}
+
+/// What the tasks of a thread have handed in and nobody was called for yet.
+struct Gathered {
+    committers: Vec<Arc<dyn Commit>>,
+    /// Of the task that commits.
+    waker: Waker,
+    /// A commit was slow: until then, operations go to the committer's thread at once.
+    paused_until: Option<Instant>,
+}
+
+/// Commits, for ever, what other tasks of this thread hand in, once those have had their turn that
+/// were ready before it. For a runtime that has its thread to itself: its tasks wait during the
+/// commit. A slow one they wait for once; while commits are slow, the committer's thread does them.
+pub async fn gathering() {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            let gathered = GATHERED.take();
+            gathered.into_iter().flat_map(|gathered| gathered.committers).for_each(|c| c.call());
+        }
+    }
+    let _leave = Leave;
+    poll_fn(|cx| {
+        let committers = GATHERED.with_borrow_mut(|gathered| match gathered {
+            Some(gathered) => {
+                gathered.waker.clone_from(cx.waker());
+                std::mem::take(&mut gathered.committers)
+            }
+            None => {
+                let waker = cx.waker().clone();
+                *gathered = Some(Gathered { committers: Vec::new(), waker, paused_until: None });
+                Vec::new()
+            }
+        });
+        for committer in committers {
+            let start = Instant::now();
+            committer.commit();
+            let end = Instant::now();
+            if end - start > SLOW {
+                GATHERED.with_borrow_mut(|gathered| {
+                    gathered.iter_mut().for_each(|g| g.paused_until = Some(end + SLOW_PAUSE));
+                });
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Leaves `committer` to this thread's [`gathering`]; false when there is none.
+fn gather(committer: &Arc<impl Commit + 'static>) -> bool {
+    GATHERED.with_borrow_mut(|gathered| {
+        let Some(gathered) = gathered else { return false };
+        if gathered.paused_until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        gathered.paused_until = None;
+        if gathered.committers.is_empty() {
+            gathered.waker.wake_by_ref();
+        }
+        let known = |other: &Arc<dyn Commit>| std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(committer));
+        if !gathered.committers.iter().any(known) {
+            gathered.committers.push(committer.clone());
+        }
+        true
+    })
+}
+
+/// A committer, whatever it feeds.
+trait Commit {
+    /// Commits what was handed in: here, or if somebody has the sink, by the thread.
+    fn commit(&self);
+    /// Has the thread commit it.
+    fn call(&self);
 }
 
 /// Runs `f` (one poll of a blocking caller's future) with leave to commit in this thread.
@@ -82,7 +166,8 @@ struct Shared<S: Sink> {
 /// anything.
 struct Inbox<Op> {
     ops: Vec<Op>,
-    /// The sink is to run even without an operation.
+    /// The sink is to run now, even without an operation. Operations that a thread gathers wait for
+    /// this.
     rung: bool,
     closed: bool,
     /// When the sink wants to run again.
@@ -99,7 +184,7 @@ struct Inbox<Op> {
 
 impl<Op> Inbox<Op> {
     fn has_work(&self) -> bool {
-        !self.ops.is_empty() || self.rung || self.closed || self.wake.is_some_and(|at| at <= Instant::now())
+        self.rung || self.closed || self.wake.is_some_and(|at| at <= Instant::now())
     }
 }
 
@@ -176,32 +261,19 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 impl<S: Sink> Shared<S> {
-    fn submit(&self, op: S::Op) -> Result<(), Closed> {
+    fn submit(self: &Arc<Self>, op: S::Op) -> Result<(), Closed> {
         let inline = INLINE.get();
-        {
-            let mut inbox = lock(&self.inbox);
-            if inbox.closed {
-                return Err(Closed);
-            }
-            inbox.ops.push(op);
-            if inbox.idle && !inline {
-                self.bell.notify_one();
-            }
+        let mut inbox = lock(&self.inbox);
+        if inbox.closed {
+            return Err(Closed);
         }
-        // If somebody else has the sink, that one sees the operation when it lets go.
-        if inline && let Some(mut sink) = try_lock(&self.sink) {
-            let mut batch = std::mem::take(&mut lock(&self.inbox).ops);
-            // Empty when the thread was quicker; it may even have closed the sink since.
-            if !batch.is_empty() {
-                run_guarded(&mut *sink, &mut batch);
-            }
-            let wake = sink.next_wake();
-            lock(&self.inbox).wake = wake;
-            drop(sink);
-            // What came in meanwhile is the thread's, and so is a timer that it would miss.
-            let inbox = lock(&self.inbox);
-            let missed = wake.is_some_and(|at| inbox.idle_until.is_none_or(|until| at < until));
-            if inbox.has_work() || inbox.awaits_sink || (inbox.idle && missed) {
+        inbox.ops.push(op);
+        if inline {
+            drop(inbox);
+            self.commit();
+        } else if !inbox.rung && !gather(self) {
+            inbox.rung = true;
+            if inbox.idle {
                 self.bell.notify_one();
             }
         }
@@ -256,6 +328,36 @@ impl<S: Sink> Shared<S> {
     }
 }
 
+impl<S: Sink> Commit for Shared<S> {
+    fn commit(&self) {
+        // First, so that whoever has the sink finds it when it lets go.
+        lock(&self.inbox).rung = true;
+        let Some(mut sink) = try_lock(&self.sink) else { return };
+        let mut batch = {
+            let mut inbox = lock(&self.inbox);
+            inbox.rung = false;
+            std::mem::take(&mut inbox.ops)
+        };
+        // Empty when somebody else was quicker; the thread may even have closed the sink since.
+        if !batch.is_empty() {
+            run_guarded(&mut *sink, &mut batch);
+        }
+        let wake = sink.next_wake();
+        lock(&self.inbox).wake = wake;
+        drop(sink);
+        // What came in meanwhile is the thread's, and so is a timer that it would miss.
+        let inbox = lock(&self.inbox);
+        let missed = wake.is_some_and(|at| inbox.idle_until.is_none_or(|until| at < until));
+        if inbox.has_work() || inbox.awaits_sink || (inbox.idle && missed) {
+            self.bell.notify_one();
+        }
+    }
+
+    fn call(&self) {
+        self.ring();
+    }
+}
+
 /// Runs a batch; a panic ends the operations of this batch only (their replies are dropped).
 fn run_guarded<S: Sink>(sink: &mut S, batch: &mut Vec<S::Op>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| sink.run(batch)));
@@ -284,11 +386,13 @@ mod tests {
         recovered: Arc<AtomicUsize>,
         closed: Arc<AtomicBool>,
         threads: Arc<Mutex<Vec<std::thread::ThreadId>>>,
+        batches: Arc<Mutex<Vec<usize>>>,
         wake: Option<Instant>,
     }
 
     enum Op {
         Add(u64, mpsc::Sender<u64>),
+        Slow(mpsc::Sender<u64>),
         Panic(mpsc::Sender<u64>),
         WakeAt(Instant, mpsc::Sender<u64>),
     }
@@ -302,8 +406,10 @@ mod tests {
                 self.wake = None;
                 lock(&self.seen).push(u64::MAX);
             }
+            lock(&self.batches).push(batch.len());
             for op in batch.drain(..) {
                 match op {
+                    Op::Slow(_reply) => std::thread::sleep(2 * SLOW),
                     Op::Add(n, reply) => {
                         lock(&self.threads).push(std::thread::current().id());
                         lock(&self.seen).push(n);
@@ -439,5 +545,79 @@ mod tests {
         }
         assert_eq!(*lock(&seen), [u64::MAX]);
         assert!(Instant::now() >= at);
+    }
+
+    /// Runs `tasks` on a runtime that gathers, once the committer's thread has come to rest.
+    fn gather_from<F: Future<Output = ()>>(committer: &Committer<Log>, tasks: impl FnOnce() -> F) {
+        let (reply, answers) = mpsc::channel();
+        committer.submit(Op::Add(0, reply)).unwrap();
+        assert_eq!(answers.recv(), Ok(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let committing = tokio::spawn(gathering());
+            tokio::task::yield_now().await;
+            tasks().await;
+            committing.abort();
+        });
+    }
+
+    /// Lets the task that commits have its turn until an answer is there.
+    async fn answer(answers: &mpsc::Receiver<u64>) -> std::result::Result<u64, mpsc::TryRecvError> {
+        loop {
+            match answers.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => tokio::task::yield_now().await,
+                answer => return answer,
+            }
+        }
+    }
+
+    #[test]
+    fn what_tasks_hand_in_is_gathered_into_one_batch() {
+        let sink = Log::default();
+        let (seen, batches) = (sink.seen.clone(), sink.batches.clone());
+        let committer = Arc::new(Committer::start("test", sink).unwrap());
+        gather_from(&committer, || async {
+            let (reply, answers) = mpsc::channel();
+            for n in 1..=20 {
+                let (committer, reply) = (committer.clone(), reply.clone());
+                tokio::spawn(async move { committer.submit(Op::Add(n, reply)).unwrap() });
+            }
+            for n in 1..=20 {
+                assert_eq!(answer(&answers).await, Ok(n));
+            }
+        });
+        assert!(lock(&seen).iter().copied().eq(0..=20));
+        assert_eq!(lock(&batches).iter().filter(|n| **n > 1).collect::<Vec<_>>(), [&20]);
+    }
+
+    #[test]
+    fn a_thread_that_gathers_commits_itself_until_that_is_slow() {
+        let sink = Log::default();
+        let threads = sink.threads.clone();
+        let committer = Committer::start("test", sink).unwrap();
+        let this = std::thread::current().id();
+        gather_from(&committer, || async {
+            let (reply, answers) = mpsc::channel();
+            // The committer's thread may be on its way to rest in the first of these.
+            for n in 0..100 {
+                committer.submit(Op::Add(n, reply.clone())).unwrap();
+                assert_eq!(answer(&answers).await, Ok(n));
+            }
+            assert_eq!(lock(&threads).last(), Some(&this));
+            let (slow, end) = mpsc::channel();
+            committer.submit(Op::Slow(slow)).unwrap();
+            assert_eq!(answer(&end).await, Err(mpsc::TryRecvError::Disconnected));
+            committer.submit(Op::Add(1, reply)).unwrap();
+            assert_eq!(answers.recv(), Ok(1));
+            assert_ne!(lock(&threads).last(), Some(&this));
+        });
+    }
+
+    #[test]
+    fn what_was_gathered_when_the_runtime_ends_is_committed() {
+        let committer = Committer::start("test", Log::default()).unwrap();
+        let (reply, answers) = mpsc::channel();
+        gather_from(&committer, || async { committer.submit(Op::Add(7, reply)).unwrap() });
+        assert_eq!(answers.recv(), Ok(7));
     }
 }

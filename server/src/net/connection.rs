@@ -1,16 +1,23 @@
-//! One HTTP/2 connection: its settings, the deadlines of its calls, and its end.
+//! One HTTP/2 connection: its settings, its calls, and its end.
+//!
+//! A connection is one task, and its calls are part of it: a call that can be answered at once is
+//! answered in the poll that read it, and the replies that are ready leave in one write. Calls
+//! reach the engine in the order in which they came in.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::pin, task::Poll};
 
-use http::{HeaderMap, Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use h2::server::{Builder, Connection};
+use http::{Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
 };
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tower::Service;
+
+use super::exchange::{RequestBody, exchange};
 
 /// Unread request bytes per call. A window limits throughput to one window per round trip:
 /// 1 MiB fills a gigabit up to 8 ms of distance.
@@ -30,99 +37,123 @@ const MAX_STREAMS: u32 = 1024;
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// Serves one connection until it ends; once the sender of `stopped` is gone, until its calls have.
-pub async fn serve<I, S>(io: I, service: S, mut stopped: watch::Receiver<()>)
+pub async fn serve<I, S>(io: I, service: S, stopped: watch::Receiver<()>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
 {
-    let calls = service_fn(move |request| call(service.clone(), request));
-    let mut connection = pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_HEADER_BYTES)
-            .auto_date_header(false)
-            .serve_connection(TokioIo::new(io), calls)
-    );
-    let end = tokio::select! {
-        end = connection.as_mut() => end,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let handshake = Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .handshake(io);
+    let end = match handshake.await {
+        Ok(connection) => calls(connection, service, stopped).await,
+        Err(e) => Err(e),
     };
     if let Err(e) = end {
         tracing::debug!("a connection failed: {e}");
     }
 }
 
-/// One call within the deadline that its caller set. The client gives up then anyway; ending the
-/// call here as well frees what it holds.
-async fn call<S, B>(mut service: S, request: Request<B>) -> Result<Response<Body>, Infallible>
+/// Reads calls and answers them. Those that still wait when the connection ends are dropped.
+async fn calls<I, S>(
+    mut connection: Connection<I, Bytes>,
+    service: S,
+    mut stopped: watch::Receiver<()>,
+) -> Result<(), h2::Error>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
 {
-    match timeout(request.headers()) {
-        None => service.call(request).await,
-        Some(limit) => match tokio::time::timeout(limit, service.call(request)).await {
-            Ok(reply) => reply,
-            Err(_) => Ok(Status::deadline_exceeded("the deadline of the call has passed").into_http()),
-        },
-    }
-}
-
-/// The `grpc-timeout` header: up to 8 digits and a unit. A malformed one is none.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let n: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(n * 3600)),
-        "M" => Some(Duration::from_secs(n * 60)),
-        "S" => Some(Duration::from_secs(n)),
-        "m" => Some(Duration::from_millis(n)),
-        "u" => Some(Duration::from_micros(n)),
-        "n" => Some(Duration::from_nanos(n)),
-        _ => None,
-    }
+    let mut calls = FuturesUnordered::new();
+    let mut stop = pin!(stopped.changed());
+    let mut stopping = false;
+    poll_fn(move |cx| {
+        if !stopping && stop.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            connection.graceful_shutdown();
+        }
+        loop {
+            // Replies that are ready leave with the write of the next `poll_accept`.
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
+            let before = calls.len();
+            while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                match accepted {
+                    Some(Ok((request, respond))) => calls.push(exchange(service.clone(), request, respond)),
+                    Some(Err(e)) => return Poll::Ready(Err(e)),
+                    None => return Poll::Ready(Ok(())),
+                }
+            }
+            if calls.len() == before {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use http_body::Body as _;
+    use tokio::io::duplex;
+    use tower::service_fn;
+
     use super::*;
 
-    #[tokio::test]
-    async fn a_call_ends_at_its_deadline() {
-        let waits_for_ever = tower::service_fn(|_| std::future::pending());
-        let request = Request::builder().header("grpc-timeout", "1m").body(()).unwrap();
-        let Ok(reply) = call(waits_for_ever, request).await;
-        let status = Status::from_header_map(reply.headers()).unwrap();
-        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    /// The whole body of a request that holds a number.
+    async fn number(request: Request<RequestBody>) -> usize {
+        let mut body = pin!(request.into_body());
+        let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await.unwrap().unwrap();
+        std::str::from_utf8(frame.data_ref().unwrap()).unwrap().parse().unwrap()
     }
 
-    #[test]
-    fn grpc_timeouts_have_digits_and_a_unit() {
-        let parse = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-timeout", text.parse().unwrap());
-            timeout(&headers)
-        };
-        assert_eq!(parse("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(parse("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(parse("99999999S"), Some(Duration::from_secs(99_999_999)));
-        assert_eq!(parse("15m"), Some(Duration::from_millis(15)));
-        assert_eq!(parse("7u"), Some(Duration::from_micros(7)));
-        assert_eq!(parse("0n"), Some(Duration::ZERO));
-        for bad in ["", "S", "5", "5s", "-5S", "+5S", "100000000S", "5 S"] {
-            assert_eq!(parse(bad), None, "{bad:?}");
+    #[tokio::test]
+    async fn calls_are_handed_on_in_the_order_of_their_requests() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let service = service_fn({
+            let seen = seen.clone();
+            move |request| {
+                let seen = seen.clone();
+                async move {
+                    let number = number(request).await;
+                    seen.lock().unwrap().push(number);
+                    // Every other one waits for something; that must not let others pass.
+                    if number % 2 == 0 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Ok::<_, Infallible>(Response::new(Body::empty()))
+                }
+            }
+        });
+        let (near, far) = duplex(1 << 16);
+        let (stopping, stopped) = watch::channel(());
+        let server = tokio::spawn(serve(far, service, stopped));
+        let (mut client, connection) = h2::client::handshake(near).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut replies = Vec::new();
+        for n in 0..500 {
+            let request = Request::post("http://localhost/any").body(()).unwrap();
+            client = client.ready().await.unwrap();
+            let (reply, mut body) = client.send_request(request, false).unwrap();
+            body.send_data(n.to_string().into(), true).unwrap();
+            replies.push(reply);
         }
+        for reply in replies {
+            assert_eq!(reply.await.unwrap().status(), 200);
+        }
+        drop(stopping);
+        drop(client);
+        connection.await.unwrap().unwrap();
+        server.await.unwrap();
+        assert!(seen.lock().unwrap().iter().copied().eq(0..500));
     }
 }

@@ -10,7 +10,6 @@ use flowmesh_proto::server::{
     health_service_server, kv_service_server, queue_service_server, stream_service_server,
 };
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tonic::{body::Body, codegen::BoxFuture, server::NamedService};
 use tonic_health::{
     ServingStatus,
@@ -20,6 +19,7 @@ use tonic_health::{
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tower::Service;
 
+use super::exchange::RequestBody;
 use crate::services::{Routes, service_name};
 
 /// Names that the standard health service knows; the empty one is the server as a whole.
@@ -51,7 +51,7 @@ impl<H, R> Clone for Dispatch<H, R> {
     }
 }
 
-impl<H: Health, R: ServerReflection> Service<Request<Incoming>> for Dispatch<H, R> {
+impl<H: Health, R: ServerReflection> Service<Request<RequestBody>> for Dispatch<H, R> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Response<Body>, Infallible>;
@@ -60,7 +60,7 @@ impl<H: Health, R: ServerReflection> Service<Request<Incoming>> for Dispatch<H, 
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         match service_name(request.uri().path()) {
             name if name == HealthServer::<H>::NAME => self.health.call(request),
             name if name == ServerReflectionServer::<R>::NAME => self.reflection.call(request),

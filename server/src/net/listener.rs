@@ -3,16 +3,14 @@
 use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, time::Duration};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
-    task::JoinSet,
 };
 use tonic::body::Body;
 use tower::Service;
 
-use super::{address::Address, connection};
+use super::{address::Address, connection, exchange::RequestBody, workers::Assigner};
 
 /// Pause after a failed accept that is not the peer's doing, such as no free descriptor: nothing
 /// tells when one is free again.
@@ -51,28 +49,36 @@ impl Listener {
         &self.address
     }
 
-    /// Serves connections with `service` until the sender of `stopped` is gone and the last
-    /// connection has ended.
-    pub async fn accept<S>(self, service: S, mut stopped: watch::Receiver<()>)
+    /// Accepts connections for `workers` to serve with `service`, until the sender of `stopped` is
+    /// gone.
+    pub async fn accept<S>(self, service: S, workers: Assigner, mut stopped: watch::Receiver<()>)
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
         S::Future: Send,
     {
-        let mut connections = JoinSet::new();
+        let stop = stopped.clone();
         loop {
             let accepted = tokio::select! {
                 _ = stopped.changed() => break,
-                // Takes finished connections out of the set.
-                Some(_) = connections.join_next() => continue,
                 accepted = self.accept_one() => accepted,
             };
+            let (service, stop) = (service.clone(), stop.clone());
             match accepted {
-                Ok(Accepted::Tcp(stream)) => {
-                    connections.spawn(connection::serve(stream, service.clone(), stopped.clone()));
-                }
-                Ok(Accepted::Unix(stream)) => {
-                    connections.spawn(connection::serve(stream, service.clone(), stopped.clone()));
-                }
+                Ok(Accepted::Tcp(stream)) => workers.assign(move || async move {
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => connection::serve(stream, service, stop).await,
+                        Err(e) => tracing::warn!("a connection cannot be served: {e}"),
+                    }
+                }),
+                Ok(Accepted::Unix(stream)) => workers.assign(move || async move {
+                    match UnixStream::from_std(stream) {
+                        Ok(stream) => connection::serve(stream, service, stop).await,
+                        Err(e) => tracing::warn!("a connection cannot be served: {e}"),
+                    }
+                }),
                 Err(e) if of_the_peer(&e) => tracing::debug!("a connection was gone at once: {e}"),
                 Err(e) => {
                     tracing::warn!("cannot accept on {}: {e}", self.address);
@@ -80,8 +86,6 @@ impl Listener {
                 }
             }
         }
-        drop(self);
-        while connections.join_next().await.is_some() {}
     }
 
     async fn accept_one(&self) -> io::Result<Accepted> {
@@ -89,16 +93,17 @@ impl Listener {
             Socket::Tcp(socket) => {
                 let (stream, _) = socket.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream))
+                Ok(Accepted::Tcp(stream.into_std()?))
             }
-            Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0)),
+            Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
 }
 
+/// A connection without a runtime: it will be served on another one.
 enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
 }
 
 impl Drop for Listener {

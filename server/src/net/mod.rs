@@ -6,7 +6,9 @@
 mod address;
 mod connection;
 mod dispatch;
+mod exchange;
 mod listener;
+mod workers;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,6 +22,7 @@ use tonic_health::ServingStatus;
 pub use address::{Address, BadAddress};
 use dispatch::Dispatch;
 use listener::Listener;
+use workers::Workers;
 
 use crate::{
     Engine,
@@ -81,10 +84,17 @@ impl Server {
         let routes = Routes::new(engine.clone(), max_message_bytes);
         let gate = Gate::new(Dispatch::new(routes, health, dispatch::reflection()), authority);
 
+        let mut workers = match Workers::start() {
+            Ok(workers) => workers,
+            Err(e) => {
+                tracing::error!("cannot start a thread to serve connections: {e}");
+                return false;
+            }
+        };
         let (stopping, stopped) = watch::channel(());
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(listener.accept(gate.clone(), stopped.clone()));
+            accepting.spawn(listener.accept(gate.clone(), workers.assigner(), stopped.clone()));
         }
         stop.await;
 
@@ -93,7 +103,10 @@ impl Server {
         let deadline = Instant::now() + GRACE;
         dispatch::retire(reporter).await;
         let closed = timeout_at(deadline, spawn_blocking(move || engine.close())).await;
-        let ended = async { while accepting.join_next().await.is_some() {} };
+        let ended = async {
+            while accepting.join_next().await.is_some() {}
+            workers.ended().await;
+        };
         if timeout_at(deadline, ended).await.is_err() {
             tracing::warn!("connections that did not end in time were cut");
         }
