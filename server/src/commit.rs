@@ -43,8 +43,9 @@ pub trait Sink: Send + 'static {
 
 /// A commit that takes longer than this is not for a thread that others wait for.
 const SLOW: Duration = Duration::from_millis(2);
-/// How long a thread that met a slow commit leaves commits to the committer's.
-const SLOW_PAUSE: Duration = Duration::from_secs(1);
+/// After a slow commit, a thread leaves commits to the committer's for this many times as long: slow
+/// commits hold up its other tasks for a tenth of the time at most.
+const PAUSE: u32 = 10;
 
 thread_local! {
     static INLINE: Cell<bool> = const { Cell::new(false) };
@@ -60,9 +61,11 @@ struct Gathered {
     paused_until: Option<Instant>,
 }
 
-/// Commits, for ever, what other tasks of this thread hand in, once those have had their turn that
-/// were ready before it. For a runtime that has its thread to itself: its tasks wait during the
-/// commit. A slow one they wait for once; while commits are slow, the committer's thread does them.
+/// Has what other tasks of this thread hand in committed, for ever, once those have had their turn
+/// that were ready before it. Several operations are for the committer's thread: this one goes on
+/// with its tasks meanwhile. A lone one is committed here, which saves its caller two hand-overs;
+/// other tasks wait so long, so this is for a runtime that has its thread to itself, and only while
+/// commits are quick.
 pub async fn gathering() {
     struct Leave;
     impl Drop for Leave {
@@ -86,12 +89,11 @@ pub async fn gathering() {
         });
         for committer in committers {
             let start = Instant::now();
-            committer.commit();
-            let end = Instant::now();
-            if end - start > SLOW {
-                GATHERED.with_borrow_mut(|gathered| {
-                    gathered.iter_mut().for_each(|g| g.paused_until = Some(end + SLOW_PAUSE));
-                });
+            committer.commit_gathered();
+            let took = start.elapsed();
+            if took > SLOW {
+                let until = Instant::now() + took * PAUSE;
+                GATHERED.with_borrow_mut(|g| g.iter_mut().for_each(|g| g.paused_until = Some(until)));
             }
         }
         Poll::Pending
@@ -120,8 +122,9 @@ fn gather(committer: &Arc<impl Commit + 'static>) -> bool {
 
 /// A committer, whatever it feeds.
 trait Commit {
-    /// Commits what was handed in: here, or if somebody has the sink, by the thread.
-    fn commit(&self);
+    /// Has committed what was handed in: a lone operation here unless somebody has the sink, several
+    /// by the thread.
+    fn commit_gathered(&self);
     /// Has the thread commit it.
     fn call(&self);
 }
@@ -280,6 +283,31 @@ impl<S: Sink> Shared<S> {
         Ok(())
     }
 
+    /// Commits what was handed in: here, or if somebody has the sink, by the thread.
+    fn commit(&self) {
+        // First, so that whoever has the sink finds it when it lets go.
+        lock(&self.inbox).rung = true;
+        let Some(mut sink) = try_lock(&self.sink) else { return };
+        let mut batch = {
+            let mut inbox = lock(&self.inbox);
+            inbox.rung = false;
+            std::mem::take(&mut inbox.ops)
+        };
+        // Empty when somebody else was quicker; the thread may even have closed the sink since.
+        if !batch.is_empty() {
+            run_guarded(&mut *sink, &mut batch);
+        }
+        let wake = sink.next_wake();
+        lock(&self.inbox).wake = wake;
+        drop(sink);
+        // What came in meanwhile is the thread's, and so is a timer that it would miss.
+        let inbox = lock(&self.inbox);
+        let missed = wake.is_some_and(|at| inbox.idle_until.is_none_or(|until| at < until));
+        if inbox.has_work() || inbox.awaits_sink || (inbox.idle && missed) {
+            self.bell.notify_one();
+        }
+    }
+
     fn ring(&self) {
         lock(&self.inbox).rung = true;
         self.bell.notify_one();
@@ -329,27 +357,13 @@ impl<S: Sink> Shared<S> {
 }
 
 impl<S: Sink> Commit for Shared<S> {
-    fn commit(&self) {
-        // First, so that whoever has the sink finds it when it lets go.
-        lock(&self.inbox).rung = true;
-        let Some(mut sink) = try_lock(&self.sink) else { return };
-        let mut batch = {
-            let mut inbox = lock(&self.inbox);
-            inbox.rung = false;
-            std::mem::take(&mut inbox.ops)
-        };
-        // Empty when somebody else was quicker; the thread may even have closed the sink since.
-        if !batch.is_empty() {
-            run_guarded(&mut *sink, &mut batch);
-        }
-        let wake = sink.next_wake();
-        lock(&self.inbox).wake = wake;
-        drop(sink);
-        // What came in meanwhile is the thread's, and so is a timer that it would miss.
-        let inbox = lock(&self.inbox);
-        let missed = wake.is_some_and(|at| inbox.idle_until.is_none_or(|until| at < until));
-        if inbox.has_work() || inbox.awaits_sink || (inbox.idle && missed) {
-            self.bell.notify_one();
+    fn commit_gathered(&self) {
+        let waiting = lock(&self.inbox).ops.len();
+        match waiting {
+            // Somebody else has committed them.
+            0 => {}
+            1 => self.commit(),
+            _ => self.ring(),
         }
     }
 
@@ -409,7 +423,7 @@ mod tests {
             lock(&self.batches).push(batch.len());
             for op in batch.drain(..) {
                 match op {
-                    Op::Slow(_reply) => std::thread::sleep(2 * SLOW),
+                    Op::Slow(_reply) => std::thread::sleep(50 * SLOW),
                     Op::Add(n, reply) => {
                         lock(&self.threads).push(std::thread::current().id());
                         lock(&self.seen).push(n);

@@ -17,7 +17,10 @@ use tokio::{
 use tonic::body::Body;
 use tower::Service;
 
-use super::exchange::{RequestBody, exchange};
+use super::{
+    cork::Cork,
+    exchange::{RequestBody, exchange},
+};
 
 /// Unread request bytes per call. A window limits throughput to one window per round trip:
 /// 1 MiB fills a gigabit up to 8 ms of distance.
@@ -49,7 +52,7 @@ where
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES)
-        .handshake(io);
+        .handshake(Cork::new(io));
     let end = match handshake.await {
         Ok(connection) => calls(connection, service, stopped).await,
         Err(e) => Err(e),

@@ -5,6 +5,7 @@
 
 mod address;
 mod connection;
+mod cork;
 mod dispatch;
 mod exchange;
 mod listener;
