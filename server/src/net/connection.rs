@@ -4,7 +4,13 @@
 //! answered in the poll that read it, and the replies that are ready leave in one write. Calls
 //! reach the engine in the order in which they came in.
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, task::Poll};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -18,6 +24,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::{
+    bell::{Bell, Rope},
     cork::Cork,
     exchange::{RequestBody, exchange},
 };
@@ -40,7 +47,8 @@ const MAX_STREAMS: u32 = 1024;
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// Serves one connection until it ends; once the sender of `stopped` is gone, until its calls have.
-pub async fn serve<I, S>(io: I, service: S, stopped: watch::Receiver<()>)
+/// Other threads wake it by `bell`.
+pub async fn serve<I, S>(io: I, service: S, bell: Arc<Bell>, stopped: watch::Receiver<()>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
@@ -54,7 +62,7 @@ where
         .max_header_list_size(MAX_HEADER_BYTES)
         .handshake(Cork::new(io));
     let end = match handshake.await {
-        Ok(connection) => calls(connection, service, stopped).await,
+        Ok(connection) => calls(connection, service, Rope::new(bell), stopped).await,
         Err(e) => Err(e),
     };
     if let Err(e) = end {
@@ -66,6 +74,7 @@ where
 async fn calls<I, S>(
     mut connection: Connection<I, Bytes>,
     service: S,
+    mut rope: Rope,
     mut stopped: watch::Receiver<()>,
 ) -> Result<(), h2::Error>
 where
@@ -82,7 +91,8 @@ where
         }
         loop {
             // Replies that are ready leave with the write of the next `poll_accept`.
-            while let Poll::Ready(Some(())) = calls.poll_next_unpin(cx) {}
+            let mut replies = Context::from_waker(rope.waker(cx));
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(&mut replies) {}
             let before = calls.len();
             while let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 match accepted {
@@ -101,10 +111,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
+    use std::{sync::Mutex, time::Duration};
 
     use http_body::Body as _;
     use tokio::io::duplex;
@@ -139,7 +146,7 @@ mod tests {
         });
         let (near, far) = duplex(1 << 16);
         let (stopping, stopped) = watch::channel(());
-        let server = tokio::spawn(serve(far, service, stopped));
+        let server = tokio::spawn(serve(far, service, Bell::new(), stopped));
         let (mut client, connection) = h2::client::handshake(near).await.unwrap();
         let connection = tokio::spawn(connection);
         let mut replies = Vec::new();

@@ -67,15 +67,15 @@ impl Listener {
             };
             let (service, stop) = (service.clone(), stop.clone());
             match accepted {
-                Ok(Accepted::Tcp(stream)) => workers.assign(move || async move {
+                Ok(Accepted::Tcp(stream)) => workers.assign(move |bell| async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, service, stop).await,
+                        Ok(stream) => connection::serve(stream, service, bell, stop).await,
                         Err(e) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),
-                Ok(Accepted::Unix(stream)) => workers.assign(move || async move {
+                Ok(Accepted::Unix(stream)) => workers.assign(move |bell| async move {
                     match UnixStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, service, stop).await,
+                        Ok(stream) => connection::serve(stream, service, bell, stop).await,
                         Err(e) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),

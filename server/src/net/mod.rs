@@ -4,6 +4,7 @@
 //! Everything a call means is decided in [`crate::services`]; here are only connections.
 
 mod address;
+mod bell;
 mod connection;
 mod cork;
 mod dispatch;

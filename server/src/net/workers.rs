@@ -9,13 +9,14 @@ use std::{io, pin::Pin, sync::Arc, thread};
 use tokio::{
     runtime,
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 
+use super::bell::Bell;
 use crate::commit;
 
 /// Made on the worker's thread, because sockets belong to the runtime that they are made on.
-type Connection = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+type Connection = Box<dyn FnOnce(Arc<Bell>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// The workers. Dropping it cuts the connections that are left.
 pub struct Workers {
@@ -78,15 +79,15 @@ impl Workers {
 
 impl Assigner {
     /// Gives a connection to the worker that has the fewest.
-    pub fn assign<F>(&self, connection: impl FnOnce() -> F + Send + 'static)
+    pub fn assign<F>(&self, connection: impl FnOnce(Arc<Bell>) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let worker = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.load));
         let worker = worker.expect("there is a processor");
         let load = worker.load.clone();
-        let connection: Connection = Box::new(move || {
-            let serving = connection();
+        let connection: Connection = Box::new(move |bell| {
+            let serving = connection(bell);
             Box::pin(async move {
                 serving.await;
                 drop(load);
@@ -99,18 +100,19 @@ impl Assigner {
 
 /// A worker: its connections until there are no more, and what they hand in.
 async fn serve(mut inbox: mpsc::UnboundedReceiver<Connection>) {
-    let committing = tokio::spawn(commit::gathering());
+    let bell = Bell::new();
+    let helpers = [tokio::spawn(commit::gathering()), tokio::spawn(bell.clone().answer())];
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             // Takes finished connections out of the set.
             Some(_) = connections.join_next() => {}
             connection = inbox.recv() => match connection {
-                Some(connection) => drop(connections.spawn(connection())),
+                Some(connection) => drop(connections.spawn(connection(bell.clone()))),
                 None => break,
             },
         }
     }
     while connections.join_next().await.is_some() {}
-    committing.abort();
+    helpers.iter().for_each(JoinHandle::abort);
 }
