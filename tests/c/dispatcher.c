@@ -496,6 +496,69 @@ static void subscriptions_call_back_where_the_dispatcher_is_run(void **state)
     flowmesh_dispatcher_free(dispatcher);
 }
 
+static void on_reports(const flowmesh_report_batch_t *reports, void *user_data)
+{
+    *(size_t *)user_data += flowmesh_report_batch_count(reports);
+}
+
+static void a_producer_is_flushed_and_closed_without_blocking(void **state)
+{
+    enum { COUNT = 100 };
+    flowmesh_dispatcher_t *dispatcher = new_dispatcher(0);
+    flowmesh_client_t *client = client_on(dispatcher);
+    flowmesh_stream_t *stream = open_stream(client);
+    flowmesh_producer_options_t *options = NULL;
+    flowmesh_producer_t *producer = NULL;
+    flowmesh_error_t *error = NULL;
+    flowmesh_event_t event = FLOWMESH_EVENT_INIT;
+    struct call *flushed = call_new(), *cancelled = call_new(), *closed = call_new();
+    struct call *again = call_new();
+    flowmesh_operation_t *operation = NULL;
+    size_t reports = 0;
+    (void)state;
+    event.payload = flowmesh_view_str("e");
+    OK(flowmesh_producer_options_new(&options, &error));
+    OK(flowmesh_producer_options_set_report_callback(options, on_reports, &reports, NULL, &error));
+    OK(flowmesh_stream_producer_open(stream, options, &producer, &error));
+    flowmesh_producer_options_free(options);
+    for (int i = 0; i < COUNT; i++)
+        OK(flowmesh_producer_send(producer, &event, NULL, -1, &error));
+    OK(flowmesh_producer_flush_async(producer, -1, on_done, flushed, on_drop, NULL, &error));
+    OK(flowmesh_producer_flush_async(producer, -1, on_done, cancelled, on_drop, &operation,
+                                     &error));
+    OK(flowmesh_operation_cancel(operation, &error));
+    flowmesh_operation_free(operation);
+    assert_int_equal(reports, 0); /* nobody has run anything yet */
+    run_until_over(dispatcher, flushed);
+    run_until_over(dispatcher, cancelled);
+    ENDS(FLOWMESH_OK, flushed);
+    ENDS(FLOWMESH_CANCELLED, cancelled);
+    assert_int_equal(reports, COUNT);
+
+    OK(flowmesh_producer_send(producer, &event, NULL, -1, &error));
+    OK(flowmesh_producer_close_async(producer, -1, on_count, closed, on_drop, NULL, &error));
+    FAILS(FLOWMESH_CLOSED, "", flowmesh_producer_send(producer, &event, NULL, -1, &error));
+    run_until_over(dispatcher, closed);
+    ENDS(FLOWMESH_OK, closed);
+    assert_int_equal(closed->count, 0);
+    assert_int_equal(reports, COUNT + 1);
+    OK(flowmesh_producer_close_async(producer, 0, on_count, again, on_drop, NULL, &error));
+    run_until_over(dispatcher, again);
+    ENDS(FLOWMESH_OK, again);
+    struct call *refused = call_new();
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "producer must not be NULL",
+          flowmesh_producer_flush_async(NULL, -1, on_done, refused, on_drop, NULL, &error));
+    call_refused(refused);
+    call_free(flushed);
+    call_free(cancelled);
+    call_free(closed);
+    call_free(again);
+    flowmesh_producer_free(producer);
+    flowmesh_stream_free(stream);
+    flowmesh_client_free(client);
+    flowmesh_dispatcher_free(dispatcher);
+}
+
 /* What a process has open when it forks. */
 struct family {
     flowmesh_dispatcher_t *own, *threads;
@@ -630,6 +693,7 @@ int main(void)
         cmocka_unit_test(callbacks_of_a_freed_dispatcher_run_on_the_default_one),
         cmocka_unit_test(a_callback_may_block_and_free_everything),
         cmocka_unit_test(subscriptions_call_back_where_the_dispatcher_is_run),
+        cmocka_unit_test(a_producer_is_flushed_and_closed_without_blocking),
         cmocka_unit_test(a_child_leaves_its_parents_calls_alone),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(a_shutdown_delivers_what_nobody_runs),
