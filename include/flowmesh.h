@@ -155,6 +155,10 @@
  *                                                                            its lease ends)
  *   ack                         -                             yes            nothing
  *   nack                        -                             no             (yours: NOT_FOUND)
+ *   worker                      jobs begin in the order of    acks, within   nothing
+ *                               their leases                  the lease;
+ *                                                             nacks that
+ *                                                             never left
  *   retry policy set, get;      last set wins                 yes            undo a set made in
  *     stats, list_dlq_jobs                                                   between
  *   kv set, delete              last write wins               yes            undo a write made
@@ -167,8 +171,9 @@
  * PROCESS
  *
  * The library starts its threads at the first use that needs one: "flowmesh-io" (connections,
- * and every _async call), "flowmesh-callback" (the default dispatcher, and each thread of others) and,
- * for embedded endpoints, those of the engine. It changes no
+ * and every _async call), "flowmesh-callback" (the default dispatcher, and each thread of others),
+ * "flowmesh-worker" (the threads of a worker without a dispatcher) and, for embedded endpoints, those
+ * of the engine. It changes no
  * signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit hooks. After
  * fork, calls in the child return FLOWMESH_FORKED and frees are safe, until
  * flowmesh_after_fork_child.
@@ -2557,6 +2562,21 @@ flowmesh_status_t flowmesh_worker_close(const flowmesh_worker_t *worker,
                                         int64_t timeout_ms,
                                         size_t *FLOWMESH_NULLABLE unfinished,
                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_worker_close as an asynchronous call, see COMPLETIONS: `count` of the callback is how many
+// leased jobs have no stored verdict. It comes on the client's dispatcher. The worker drains from now
+// on; cancelling ends only the wait. Nobody makes callbacks but the dispatcher. Does not block; any
+// thread, a callback of the worker too.
+//
+// FLOWMESH_CLOSED: the client is closed already; use flowmesh_worker_close.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_close_async(const flowmesh_worker_t *worker,
+                                              int64_t timeout_ms,
+                                              flowmesh_count_callback_t callback,
+                                              void *FLOWMESH_NULLABLE user_data,
+                                              flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                              flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Stops the worker at once: nothing more is fetched, handed out, sent or told. Jobs without a stored
 // verdict come again at the end of their lease. Handlers that run go on to their end; wait for them

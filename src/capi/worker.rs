@@ -13,20 +13,21 @@ use super::{
         handle::{self, Required as _},
         jobs::{HandledJob, JobOwner},
         nullable::{
-            NullableDispatcher, NullableDrop, NullableError, NullableSize, NullableUserData,
-            NullableWorkerBox, NullableWorkerOptions, NullableWorkerOptionsBox,
+            NullableDispatcher, NullableDrop, NullableError, NullableOperation, NullableSize,
+            NullableUserData, NullableWorkerBox, NullableWorkerOptions, NullableWorkerOptionsBox,
         },
         view,
     },
     error::flowmesh_error_t,
     job::flowmesh_job_t,
+    operation::{self, Prepared, flowmesh_count_callback_t},
     queue::{FLOWMESH_JOB_ID_SIZE, flowmesh_queue_t},
     status::flowmesh_status_t,
 };
 use crate::{
     client::{
-        Callbacks, Delivery, Error, EventCallback, PollMode, Queue, Result, Status, Timeout, Verdict, Worker,
-        WorkerEvent, WorkerEventKind, WorkerOptions,
+        Acked, CallOptions, Callbacks, Delivery, Error, EventCallback, PollMode, Queue, Result, Status,
+        Timeout, Verdict, Worker, WorkerEvent, WorkerEventKind, WorkerOptions,
     },
     runtime::{Dispatcher, lock},
 };
@@ -355,6 +356,35 @@ pub extern "C" fn flowmesh_worker_close(
             unfinished.write(worker.unfinished());
         }
         closed
+    })
+}
+
+/// flowmesh_worker_close as an asynchronous call, see COMPLETIONS: `count` of the callback is how many
+/// leased jobs have no stored verdict. It comes on the client's dispatcher. The worker drains from now
+/// on; cancelling ends only the wait. Nobody makes callbacks but the dispatcher. Does not block; any
+/// thread, a callback of the worker too.
+///
+/// FLOWMESH_CLOSED: the client is closed already; use flowmesh_worker_close.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_worker_close_async(
+    worker: Option<&flowmesh_worker_t>,
+    timeout_ms: i64,
+    callback: flowmesh_count_callback_t,
+    user_data: NullableUserData,
+    drop_user_data: NullableDrop,
+    operation: NullableOperation<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
+        let worker = &worker.required("worker")?.worker;
+        worker.check_process()?;
+        let options = CallOptions { operation: token, ..CallOptions::default() };
+        let close = worker.close_async(Timeout::of_wait_ms(timeout_ms)?, options);
+        Ok(Prepared::new(worker.queue().client().clone(), async move {
+            let (count, closed) = close.await;
+            Ok(Acked { count, error: closed.err() })
+        }))
     })
 }
 

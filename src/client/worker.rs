@@ -18,6 +18,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Instant,
 };
 
 pub use event::{JobName, WorkerEvent, WorkerEventKind};
@@ -25,7 +26,7 @@ pub use ticket::{Delivery, Ticket, Verdict};
 
 use super::{
     error::{Error, Result, Status},
-    options::Timeout,
+    options::{CallOptions, Timeout},
     queues::Queue,
     rules,
 };
@@ -173,8 +174,43 @@ impl Worker {
         }
         shared.enter(Phase::Draining);
         let deadline = deadline_after(timeout);
+        self.drained(deadline, true).await?;
+        if let Some(pool) = &self.pool {
+            pool.stop(deadline);
+        }
+        Ok(())
+    }
+
+    /// As [`Worker::close`], for a caller that does not wait and makes no callbacks. Also yields what
+    /// [`Worker::unfinished`] says. Cancelled by `options`, it ends only the wait.
+    pub(crate) fn close_async(
+        self: &Arc<Self>,
+        timeout: Timeout,
+        options: CallOptions,
+    ) -> impl Future<Output = (usize, Result<()>)> + use<> {
+        let this = self.clone();
+        this.shared.enter(Phase::Draining);
+        let deadline = deadline_after(timeout);
+        async move {
+            let client = this.shared.queue.client();
+            let closed = match client.until_ended(&options, None, this.drained(deadline, false)).await {
+                Ok(closed) => closed,
+                Err(end) => Err(client.end_error(end, &this.what())),
+            };
+            (this.unfinished(), closed)
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("close the worker on {}", self.shared.queue.canonical_path())
+    }
+
+    /// Waits until the worker rests; at `deadline` it is ended. With `help`, callbacks that nobody else
+    /// may make are made meanwhile.
+    async fn drained(&self, deadline: Option<Instant>, help: bool) -> Result<()> {
+        let shared = &self.shared;
         let mut over = deadline.map(Sleep::until);
-        let mut rests = pin!(shared.rests());
+        let mut rests = pin!(shared.rests(help));
         let rested = std::future::poll_fn(|cx| {
             if rests.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(true);
@@ -186,9 +222,6 @@ impl Worker {
         })
         .await;
         if rested {
-            if let Some(pool) = &self.pool {
-                pool.stop(deadline);
-            }
             return Ok(());
         }
         let [waiting, under_way, unsent] = shared.lock().unfinished();
@@ -196,9 +229,9 @@ impl Worker {
         Err(Error::local(
             Status::DEADLINE_EXCEEDED,
             format!(
-                "close the worker on {}: at the timeout {under_way} jobs were under way, {unsent} verdicts \
-                 not stored, and {waiting} leased jobs not begun",
-                shared.queue.canonical_path()
+                "{}: at the timeout {under_way} jobs were under way, {unsent} verdicts not stored, and \
+                 {waiting} leased jobs not begun",
+                self.what()
             ),
         ))
     }

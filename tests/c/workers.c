@@ -474,6 +474,50 @@ static void close_makes_the_calls_that_nobody_ran(void **state)
     flowmesh_client_free(client);
 }
 
+static void on_closed(flowmesh_error_t *error, size_t count, void *user_data)
+{
+    struct seen *seen = (struct seen *)user_data;
+    pthread_mutex_lock(&seen->lock);
+    seen->closed_inside = error == NULL && count == 0 && seen->dropped == 1;
+    seen->events[0]++;
+    pthread_mutex_unlock(&seen->lock);
+    flowmesh_error_free(error);
+}
+
+static void an_event_loop_closes_without_waiting(void **state)
+{
+    flowmesh_client_options_t *options = NULL;
+    flowmesh_client_t *client = NULL;
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    seen.leave = true;
+    OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
+    OK(flowmesh_client_options_new(&options, &error));
+    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
+    OK(flowmesh_client_open(test_endpoint(), options, &client, &error));
+    flowmesh_client_options_free(options);
+    flowmesh_queue_t *queue = open_queue(client);
+    enqueue(queue, 1);
+    flowmesh_worker_t *worker = open_on_own(&seen, queue, dispatcher, 2);
+    while (seen.left_count == 0)
+        OK(flowmesh_dispatcher_run(dispatcher, 0, PATIENCE_MS, NULL, &error));
+    OK(flowmesh_worker_close_async(worker, -1, on_closed, &seen, NULL, NULL, &error));
+    assert_int_equal(seen.events[0], 0);
+    OK(flowmesh_job_settle(seen.left[0], FLOWMESH_VERDICT_ACK, 0, &error));
+    flowmesh_job_free(seen.left[0]);
+    while (seen.events[0] == 0)
+        OK(flowmesh_dispatcher_run(dispatcher, 0, PATIENCE_MS, NULL, &error));
+    assert_true(seen.closed_inside);
+    assert_int_equal(stats_of(queue).completed_jobs, 1);
+    flowmesh_worker_free(worker);
+    flowmesh_dispatcher_free(dispatcher);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+}
+
 static void any_order_of_frees(void **state)
 {
     flowmesh_client_t *client = open_client();
@@ -545,6 +589,9 @@ static void arguments_are_checked(void **state)
     assert_int_equal(seen.dropped, 5);
     assert_null(worker);
     FAILS(FLOWMESH_INVALID_ARGUMENT, "worker", flowmesh_worker_close(NULL, 0, NULL, &error));
+    FAILS(FLOWMESH_INVALID_ARGUMENT, "worker",
+          flowmesh_worker_close_async(NULL, 0, on_closed, &seen, drop_seen, NULL, &error));
+    assert_int_equal(seen.dropped, 6);
     FAILS(FLOWMESH_INVALID_ARGUMENT, "worker", flowmesh_worker_stop(NULL, &error));
     FAILS(FLOWMESH_INVALID_ARGUMENT, "job",
           flowmesh_job_settle(NULL, FLOWMESH_VERDICT_ACK, 0, &error));
@@ -573,6 +620,7 @@ int main(void)
         cmocka_unit_test(stop_sends_nothing_more),
         cmocka_unit_test(an_event_loop_has_many_jobs_under_way),
         cmocka_unit_test(close_makes_the_calls_that_nobody_ran),
+        cmocka_unit_test(an_event_loop_closes_without_waiting),
         cmocka_unit_test(any_order_of_frees),
         cmocka_unit_test(arguments_are_checked),
     };

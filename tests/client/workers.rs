@@ -168,6 +168,7 @@ fn no_more_jobs_are_under_way_than_asked_for() {
     let (first, second) = (next(&jobs), next(&jobs));
     assert!(jobs.recv_timeout(Duration::from_millis(50)).is_err(), "both places are taken");
     assert_eq!(stats(&queue).in_flight_jobs, 2, "nothing is leased ahead before the pace is known");
+    assert_eq!(queue.client().stats().worker_jobs, 2);
     first.ticket.settle(Verdict::Ack).expect("it works");
     let third = next(&jobs);
     assert_eq!(third.job.seq, 2);
@@ -177,6 +178,7 @@ fn no_more_jobs_are_under_way_than_asked_for() {
     }
     worker.close();
     assert_eq!(stats(&queue).in_flight_jobs, 9, "without a verdict a job stays leased");
+    assert_eq!(queue.client().stats().worker_jobs, 0);
 }
 
 #[test]

@@ -97,12 +97,13 @@ impl Shared {
         let limits =
             Limits { concurrency: options.concurrency, prefetch: options.prefetch, threads: lanes.threads };
         let lease = Lease::length(options.visibility_ms);
+        let statistics = queue.client().statistics().clone();
         Arc::new(Self {
             queue,
             visibility_ms: options.visibility_ms,
             poll_mode: options.poll_mode,
             lanes,
-            state: Mutex::new(State::new(limits, lease, callbacks)),
+            state: Mutex::new(State::new(limits, lease, callbacks, statistics)),
             lasting_leases: AtomicBool::new(false),
             no_more_jobs: CancelToken::new(),
             abandoned: CancelToken::new(),
@@ -305,14 +306,14 @@ impl Shared {
         }
     }
 
-    /// Resolves when no callback runs, ever again, and nothing is left to send. Before the end, it
-    /// may call back; see [`Shared::help`].
-    pub async fn rests(self: &Arc<Self>) {
+    /// Resolves when no callback runs, ever again, and nothing is left to send. With `help`, it
+    /// calls back meanwhile; see [`Shared::help`].
+    pub async fn rests(self: &Arc<Self>, help: bool) {
         loop {
             let mut rest = std::pin::pin!(self.rest.notified());
             // Enlist before looking, so that a change in between is not missed.
             rest.as_mut().enable();
-            if self.help() {
+            if help && self.help() {
                 // The timeout comes between two callbacks.
                 yield_now().await;
                 continue;

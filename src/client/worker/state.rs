@@ -11,7 +11,7 @@ use std::{
 use flowmesh_proto::v1::Job;
 
 use super::{
-    super::lease::Lease,
+    super::{lease::Lease, statistics::Statistics},
     Callbacks, Verdict,
     event::{JobName, WorkerEvent, WorkerEventKind},
     pace::Pace,
@@ -43,6 +43,22 @@ pub(super) struct Held {
     pub lease: Lease,
 }
 
+/// Counts a job that is held, among the client's statistics.
+struct Counted(Arc<Statistics>);
+
+impl Counted {
+    fn new(statistics: &Arc<Statistics>) -> Self {
+        statistics.worker_jobs.add(1);
+        Self(statistics.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.worker_jobs.sub(1);
+    }
+}
+
 /// A verdict to send.
 #[derive(Debug)]
 pub(super) struct Settlement {
@@ -70,7 +86,8 @@ pub(super) struct State {
     waiting: VecDeque<(u64, Job)>,
     /// Every job that is leased, by the order of arrival: all leases are equally long, so the first
     /// is the first to end.
-    held: BTreeMap<u64, Held>,
+    held: BTreeMap<u64, (Held, Counted)>,
+    statistics: Arc<Statistics>,
     next_number: u64,
     /// Jobs with a handler, or left to the application.
     under_way: usize,
@@ -97,13 +114,14 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(limits: Limits, lease: Duration, callbacks: Callbacks) -> Self {
+    pub fn new(limits: Limits, lease: Duration, callbacks: Callbacks, statistics: Arc<Statistics>) -> Self {
         Self {
             phase: Phase::Open,
             limits,
             pace: Pace::new(lease),
             waiting: VecDeque::new(),
             held: BTreeMap::new(),
+            statistics,
             next_number: 0,
             under_way: 0,
             calls: 0,
@@ -142,7 +160,8 @@ impl State {
         let number = self.next_number;
         self.next_number += 1;
         let name = Arc::new(JobName { id: job.id.clone(), seq: job.seq, attempts: job.attempts });
-        self.held.insert(number, Held { name, lease });
+        let counted = Counted::new(&self.statistics);
+        self.held.insert(number, (Held { name, lease }, counted));
         self.waiting.push_back((number, job));
     }
 
@@ -168,7 +187,7 @@ impl State {
         let callbacks = self.callbacks.clone()?;
         while let Some((number, job)) = self.waiting.pop_front() {
             match self.held.get(&number) {
-                Some(held) if !left(&held.lease).is_zero() => {
+                Some((held, _)) if !left(&held.lease).is_zero() => {
                     let held = held.clone();
                     self.under_way += 1;
                     self.calls += 1;
@@ -205,7 +224,7 @@ impl State {
             return false;
         };
         match self.held.get(&number) {
-            Some(held) if !left(&held.lease).is_zero() => {
+            Some((held, _)) if !left(&held.lease).is_zero() => {
                 self.verdicts.push_back(Settlement { number, held: held.clone(), verdict });
                 true
             }
@@ -237,12 +256,12 @@ impl State {
 
     /// The job whose lease ends next.
     pub fn next_to_end(&self) -> Option<(u64, Lease)> {
-        self.held.first_key_value().map(|(number, held)| (*number, held.lease))
+        self.held.first_key_value().map(|(number, (held, _))| (*number, held.lease))
     }
 
     /// The lease of a job is over.
     pub fn lose(&mut self, number: u64, reason: Option<super::super::error::Error>) {
-        if let Some(held) = self.held.remove(&number) {
+        if let Some((held, _)) = self.held.remove(&number) {
             self.waiting.retain(|(waiting, _)| *waiting != number);
             self.tell(WorkerEvent::of_job(WorkerEventKind::LeaseLost, held.name, reason));
         }
