@@ -3,7 +3,10 @@
 
 use std::{
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,6 +31,10 @@ use crate::{
     log::log,
     runtime::{self, park::Sleep},
 };
+
+/// How often a call is tried again because it never left: each time another connection has broken,
+/// or the server has refused it.
+const MOST_UNSENT: u32 = 3;
 
 /// What a call is, for its messages, retries and deadline.
 pub(crate) struct Call<'a> {
@@ -105,6 +112,11 @@ impl Wire {
         client.unary(request, PathAndQuery::from_static(path), EncodedCodec::default()).await
     }
 
+    /// For calls that the server may leave waiting.
+    pub fn waiting(self) -> Self {
+        Self { transport: self.transport.waiting(), ..self }
+    }
+
     /// A request with the client's token.
     pub fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
@@ -116,8 +128,9 @@ impl Wire {
 }
 
 impl Client {
-    /// Makes a call by `attempt`. Calls that a repeat cannot harm are tried once more when the
-    /// connection is lost or the server stops: the next attempt finds another connection.
+    /// Makes a call by `attempt`. When the connection is lost or the server stops, calls that a
+    /// repeat cannot harm are tried once more, on another connection. An attempt that never left
+    /// harms nobody, and does not count.
     pub(crate) async fn call<M, T, A>(&self, call: Call<'_>, message: M, attempt: A) -> Result<T>
     where
         M: Clone,
@@ -127,38 +140,40 @@ impl Client {
         let _under_way = inner.enter();
         inner.check()?;
         let running = self.statistics().call_started(call.server_wait.is_zero());
-        let mut sent = false;
+        // Whether a request may have reached the server; of no interest when it changes nothing.
+        let sent = (call.effect != Effect::None).then(Arc::<AtomicBool>::default);
         let attempts = async {
             let mut before = Outcome::NotApplied;
-            if call.effect != Effect::Once {
-                match self.attempt(&call, message.clone(), &attempt, &mut sent).await? {
-                    Err(failure) if failure.worth_one_more() => {
-                        let error = failure.into_error(&call.what(), call.effect);
-                        before = error.outcome();
-                        self.statistics().retried.add(1);
-                        log!(Info, "call", self.id(), "{error}; trying it once more");
-                        // The connection's own task first: the repeat must not go down with it.
-                        tokio::task::yield_now().await;
-                    }
-                    result => return result.map_err(|f| f.into_error(&call.what(), call.effect)),
+            let (mut unsent, mut repeats) = (0, u32::from(call.effect != Effect::Once));
+            loop {
+                let failure = match self.attempt(&call, message.clone(), &attempt, sent.as_ref()).await? {
+                    Ok(reply) => return Ok(reply),
+                    Err(failure) => failure,
+                };
+                let again = if failure.not_sent() {
+                    unsent += 1;
+                    failure.worth_one_more() && unsent <= MOST_UNSENT
+                } else {
+                    failure.worth_one_more() && std::mem::take(&mut repeats) > 0
+                };
+                let error = failure.into_error(&call.what(), call.effect);
+                // What never left does not tell what became of an attempt before it.
+                let error =
+                    if error.outcome() == Outcome::NotApplied { error.with_outcome(before) } else { error };
+                if !again {
+                    return Err(error);
                 }
+                before = error.outcome();
+                self.statistics().retried.add(1);
+                log!(Info, "call", self.id(), "{error}; trying it once more");
             }
-            let result = self.attempt(&call, message, &attempt, &mut sent).await?;
-            result.map_err(|f| {
-                let error = f.into_error(&call.what(), call.effect);
-                // A repeat that never left does not tell what became of the first attempt.
-                if error.outcome() == Outcome::NotApplied { error.with_outcome(before) } else { error }
-            })
         };
         let ended = self.until_ended(call.options, call.time(inner.options().timeout), attempts).await;
         let result = match ended {
             Ok(result) => result,
             Err(end) => {
-                let outcome = match call.effect {
-                    Effect::None => Outcome::NotApplied,
-                    _ if sent => Outcome::Unknown,
-                    _ => Outcome::NotApplied,
-                };
+                let sent = sent.is_some_and(|sent| sent.load(Ordering::Relaxed));
+                let outcome = if sent { Outcome::Unknown } else { Outcome::NotApplied };
                 Err(self.end_error(end, &call.what()).with_outcome(outcome))
             }
         };
@@ -172,17 +187,22 @@ impl Client {
         call: &Call<'_>,
         message: M,
         attempt: &A,
-        sent: &mut bool,
+        sent: Option<&Arc<AtomicBool>>,
     ) -> Result<std::result::Result<T, Failure>>
     where
         A: AsyncFn(Wire, Request<M>) -> std::result::Result<Response<T>, tonic::Status>,
     {
-        let wire = self.inner().wire().await.map_err(|e| e.while_trying(&call.what()))?;
+        let mut wire = self.inner().wire().await.map_err(|e| e.while_trying(&call.what()))?;
+        if !call.server_wait.is_zero() {
+            wire = wire.waiting();
+        }
+        if let Some(sent) = sent {
+            wire.transport = wire.transport.telling(sent.clone());
+        }
         let mut request = wire.request(message);
         if let Some(trace) = &call.options.trace {
             trace.put_into(request.metadata_mut());
         }
-        *sent = true;
         let reply = attempt(wire, request).await;
         Ok(reply.map(Response::into_inner).map_err(|status| Failure::new(&status)))
     }

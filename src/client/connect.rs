@@ -1,6 +1,6 @@
 //! Sockets: resolving, connecting, and bytes in and out.
 //!
-//! Writes never raise SIGPIPE in the host: they go through send(2) with MSG_NOSIGNAL.
+//! Writes never raise SIGPIPE in the host: they go through sendmsg(2) with MSG_NOSIGNAL.
 
 use std::{
     fmt,
@@ -18,7 +18,6 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
-    time::timeout,
 };
 
 use super::statistics::Statistics;
@@ -46,8 +45,15 @@ impl fmt::Display for Target {
 }
 
 /// No connection could be made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ConnectError(String);
+
+impl ConnectError {
+    /// `text` says what was tried and what went wrong.
+    pub fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string())
+    }
+}
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,26 +63,12 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Connects within `time`.
-pub(crate) async fn connect(
-    target: Target,
-    time: Duration,
-    statistics: Arc<Statistics>,
-) -> Result<Socket, ConnectError> {
-    let opened = timeout(time, open(&target)).await.unwrap_or_else(|_| {
-        Err(ConnectError(format!("no connection to {target} within {} ms", time.as_millis())))
-    });
-    match opened {
-        Ok(stream) => {
-            statistics.connections_made.add(1);
-            log!(Info, "connection", statistics.client, "connected to {target}");
-            Ok(Socket { stream, target, statistics, end: None })
-        }
-        Err(error) => {
-            log!(Warn, "connection", statistics.client, "{error}");
-            Err(error)
-        }
-    }
+/// Connects. How long that may take is the caller's affair.
+pub(crate) async fn connect(target: Target, statistics: Arc<Statistics>) -> Result<Socket, ConnectError> {
+    let stream = open(&target).await?;
+    statistics.connections_made.add(1);
+    log!(Info, "connection", statistics.client, "connected to {target}");
+    Ok(Socket { stream, target, statistics, end: None })
 }
 
 async fn open(target: &Target) -> Result<Stream, ConnectError> {

@@ -4,6 +4,7 @@
 
 use std::{error::Error as _, fmt};
 
+use super::http2::CallError;
 use crate::log::log;
 
 /// Result of client calls.
@@ -305,14 +306,10 @@ fn advice(status: Status, cause: Cause) -> &'static str {
 fn transport_cause(source: &(dyn std::error::Error + 'static)) -> Cause {
     let mut error = Some(source);
     while let Some(e) = error {
-        if e.is::<super::connect::ConnectError>() {
-            return Cause::NotConnected;
-        }
-        if e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
-            return Cause::NotSent;
-        }
-        if e.downcast_ref::<h2::Error>().is_some_and(|e| e.reason() == Some(h2::Reason::REFUSED_STREAM)) {
-            return Cause::NotSent;
+        match e.downcast_ref() {
+            Some(CallError::NotConnected(_)) => return Cause::NotConnected,
+            Some(CallError::NotSent(_)) => return Cause::NotSent,
+            _ => {}
         }
         error = e.source();
     }

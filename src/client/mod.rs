@@ -14,6 +14,7 @@ mod connect;
 mod embedded;
 mod endpoint;
 mod error;
+mod http2;
 mod kv;
 mod lease;
 mod operation;

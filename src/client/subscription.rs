@@ -242,6 +242,7 @@ impl Subscription {
             },
         };
         let wire = self.stream.client().inner().wire().await.map_err(|e| e.while_trying(&self.what()))?;
+        let wire = wire.waiting();
         let request = wire.request(SubscribeRequest {
             resource_path: self.stream.resource().path(),
             consumer_group: self.options.consumer_group.clone(),
