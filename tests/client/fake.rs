@@ -134,8 +134,12 @@ async fn answer(answer: Answer, mut respond: SendResponse<Bytes>, cut: tokio::sy
             body.send_trailers(trailers(code, "")).expect("trailers");
         }
         Answer::Silence => std::future::pending().await,
-        // The connection may be gone already.
-        Answer::Cut => drop(cut.send(()).await),
+        Answer::Cut => {
+            // The connection may be gone already.
+            let _ = cut.send(()).await;
+            // A stream that is dropped would be reset before the cut.
+            std::future::pending().await
+        }
     }
 }
 
