@@ -13,7 +13,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
 
-    let mut client = tonic_prost_build::configure().build_server(false).bytes(".").btree_map(".");
+    let mut client = tonic_prost_build::configure()
+        .build_server(false)
+        .codec_path("crate::codec::ClientCodec")
+        .bytes(".")
+        .btree_map(".");
     for message in IN_WIRE_FORM {
         client = client.extern_path(format!(".flowmesh.v1.{message}"), format!("crate::wire::{message}"));
     }

@@ -51,7 +51,7 @@ const MAX_HEADER_BYTES: u32 = 16 << 10;
 pub async fn serve<I, S>(io: I, service: S, bell: Arc<Bell>, stopped: watch::Receiver<()>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
@@ -73,13 +73,13 @@ where
 /// Reads calls and answers them. Those that still wait when the connection ends are dropped.
 async fn calls<I, S>(
     mut connection: Connection<I, Bytes>,
-    service: S,
+    mut service: S,
     mut rope: Rope,
     mut stopped: watch::Receiver<()>,
 ) -> Result<(), h2::Error>
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible> + Clone,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
     let mut calls = FuturesUnordered::new();
     let mut stop = pin!(stopped.changed());
@@ -96,7 +96,7 @@ where
             let before = calls.len();
             while let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 match accepted {
-                    Some(Ok((request, respond))) => calls.push(exchange(service.clone(), request, respond)),
+                    Some(Ok((request, respond))) => calls.push(exchange(&mut service, request, respond)),
                     Some(Err(e)) => return Poll::Ready(Err(e)),
                     None => return Poll::Ready(Ok(())),
                 }

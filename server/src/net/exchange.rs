@@ -39,25 +39,34 @@ impl http_body::Body for RequestBody {
     }
 }
 
-/// Answers `request` by `respond`. Ends early when the caller takes the call back.
-pub async fn exchange<S>(mut service: S, request: Request<RecvStream>, mut respond: SendResponse<Bytes>)
+/// Makes the call that `request` asks for; the future answers it by `respond`. Ends early when the
+/// caller takes the call back.
+pub fn exchange<S>(
+    service: &mut S,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) -> impl Future<Output = ()> + use<S>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
-    let reply = {
-        let mut call = pin!(within_deadline(&mut service, request.map(RequestBody)));
-        poll_fn(|cx| {
-            if let Poll::Ready(reply) = call.as_mut().poll(cx) {
-                return Poll::Ready(Some(reply));
-            }
-            respond.poll_reset(cx).map(|_| None)
-        })
-        .await
-    };
-    let Some(reply) = reply else { return };
-    if let Err(e) = send(reply, &mut respond).await {
-        tracing::debug!("a reply could not be sent: {e}");
-        respond.send_reset(Reason::INTERNAL_ERROR);
+    let limit = timeout(request.headers());
+    let call = service.call(request.map(RequestBody));
+    async move {
+        let reply = {
+            let mut call = pin!(within(limit, call));
+            poll_fn(|cx| {
+                if let Poll::Ready(reply) = call.as_mut().poll(cx) {
+                    return Poll::Ready(Some(reply));
+                }
+                respond.poll_reset(cx).map(|_| None)
+            })
+            .await
+        };
+        let Some(reply) = reply else { return };
+        if let Err(e) = send(reply, &mut respond).await {
+            tracing::debug!("a reply could not be sent: {e}");
+            respond.send_reset(Reason::INTERNAL_ERROR);
+        }
     }
 }
 
@@ -117,14 +126,12 @@ enum SendError {
     Body(#[from] Status),
 }
 
-/// The call within the deadline that its caller set. The client gives up then anyway; ending the
-/// call here as well frees what it holds.
-async fn within_deadline<S, B>(service: &mut S, request: Request<B>) -> Response<Body>
-where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-{
-    let limit = timeout(request.headers());
-    let call = service.call(request);
+/// A call within the time that its caller gave it. The client gives up then anyway; ending the call
+/// here as well frees what it holds.
+async fn within(
+    limit: Option<Duration>,
+    call: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Response<Body> {
     let Ok(reply) = match limit {
         None => call.await,
         Some(limit) => tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
@@ -159,9 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_ends_at_its_deadline() {
-        let mut waits_for_ever = tower::service_fn(|_| std::future::pending());
-        let request = Request::builder().header("grpc-timeout", "1m").body(()).unwrap();
-        let reply = within_deadline(&mut waits_for_ever, request).await;
+        let reply = within(Some(Duration::from_millis(1)), std::future::pending()).await;
         let status = Status::from_header_map(reply.headers()).unwrap();
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
     }
