@@ -9,3 +9,4 @@ mod capi;
 pub mod client;
 pub mod log;
 pub mod runtime;
+mod sync;

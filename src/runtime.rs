@@ -6,13 +6,14 @@
 
 pub(crate) mod dispatcher;
 mod driver;
+mod locks;
 pub(crate) mod park;
 
 use std::{
     pin::Pin,
     process,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ use once_cell::sync::OnceCell;
 
 pub(crate) use dispatcher::{Dispatcher, Expected, Once, WeakDispatcher};
 pub(crate) use driver::{Driver, Pinned};
+pub(crate) use locks::{lock, wait_until};
 
 use crate::{
     client::{Error, Result, Status, Timeout},
@@ -217,23 +219,6 @@ pub(crate) fn deadline_after(timeout: Timeout) -> Option<Instant> {
 /// `time` from now; `None` for never, also when the clock cannot count so far.
 pub(crate) fn after(time: Option<Duration>) -> Option<Instant> {
     time.and_then(|time| Instant::now().checked_add(time))
-}
-
-/// Waits for the bell; `None` when `deadline` has come.
-pub(crate) fn wait_until<'a, T>(
-    bell: &Condvar,
-    guard: MutexGuard<'a, T>,
-    deadline: Option<Instant>,
-) -> Option<MutexGuard<'a, T>> {
-    match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
-        None => Some(bell.wait(guard).unwrap_or_else(PoisonError::into_inner)),
-        Some(Duration::ZERO) => None,
-        Some(rest) => Some(bell.wait_timeout(guard, rest).unwrap_or_else(PoisonError::into_inner).0),
-    }
-}
-
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A global that each process of a chain of forks has for itself: the locks of the parent's may

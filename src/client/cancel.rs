@@ -1,14 +1,13 @@
 //! Ending calls from outside: by the caller's token, or because the client closes.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::pin::pin;
 
 use tokio::sync::Notify;
+
+use crate::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Ends calls from another thread. Clones are one token; once cancelled it stays so, and every
 /// call that has it ends with CANCELLED.

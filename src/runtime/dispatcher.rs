@@ -21,16 +21,21 @@ use std::{
     io,
     os::fd::RawFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, Weak, atomic::Ordering},
     task::{Poll, Waker},
-    thread::{self, JoinHandle},
-    time::Instant,
 };
 
 pub(crate) use task::{Task, yield_now};
 
 use super::{Generation, OwnedByProcess, lock, wait_until};
-use crate::boundary::{event_fd::EventFd, signals::SignalsBlocked};
+use crate::{
+    boundary::{event_fd::EventFd, signals::SignalsBlocked},
+    sync::{
+        Arc, Condvar, Instant, Mutex, Weak,
+        atomic::Ordering,
+        thread::{self, JoinHandle},
+        thread_local,
+    },
+};
 
 /// Runs callbacks. Clones are one dispatcher; with the last one its threads end.
 #[derive(Clone)]

@@ -7,13 +7,7 @@
 //! company: several callers, or pinned work (tasks, subscriptions) that nothing may delay.
 //! Idle, every thread sleeps; nothing polls.
 
-use std::{
-    io,
-    panic::resume_unwind,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::{io, panic::resume_unwind, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -21,7 +15,14 @@ use tokio::{
 };
 
 use super::{lock, park, shut_down, wait_until};
-use crate::{boundary::signals::SignalsBlocked, client::Result};
+use crate::{
+    boundary::signals::SignalsBlocked,
+    client::Result,
+    sync::{
+        Arc, Condvar, Instant, Mutex, MutexGuard, PoisonError, RwLock,
+        thread::{self, JoinHandle},
+    },
+};
 
 /// How long after the last call of a lone caller the background thread takes over, and how long
 /// after the last crowd a single caller counts as alone.

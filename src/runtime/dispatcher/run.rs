@@ -3,9 +3,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use super::{Dispatcher, Item, Shared};
@@ -16,6 +14,7 @@ use crate::{
         park::{self, Sleep},
         shut_down,
     },
+    sync::{Arc, Instant},
 };
 
 impl Dispatcher {

@@ -5,17 +5,18 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     process,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
     task::{Context, Poll, Wake, Waker},
-    thread::{self, ThreadId},
-    time::Instant,
 };
 
 use super::{Item, Shared};
-use crate::runtime::{lock, park, wait_until};
+use crate::{
+    runtime::{lock, park, wait_until},
+    sync::{
+        Arc, Condvar, Instant, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, Ordering},
+        thread::{self, ThreadId},
+    },
+};
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
