@@ -41,7 +41,7 @@ fn shutdown_closes_what_is_open_and_what_comes_later_starts_anew() {
         }
         let stream = embedded.stream("t", "n", "s").expect("names");
         let options = SubscribeOptions { consumer_group: "g".into(), ..SubscribeOptions::default() };
-        let mut subscription = stream.subscribe(options).expect("subscribe");
+        let subscription = stream.subscribe(options).expect("subscribe");
         let mut batch = Vec::new();
         let connected = embedded.wait(subscription.next_batch(&mut batch));
         assert_eq!(connected, Ok(Progress::Connected(0)));

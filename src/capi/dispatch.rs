@@ -1,11 +1,12 @@
 //! Delivers subscriptions to callbacks, and closes what delivers.
 //!
-//! A delivery is a task of the library's callback thread: it pulls a batch, lends it to the
-//! application, and gives the other deliveries a turn. Nothing waits in between, so what the
-//! application does not take stays where flow control holds up the server.
+//! A delivery is a task of a dispatcher: it takes what a subscription has to tell, lends it to the
+//! application, and gives the other deliveries a turn.
 
 use std::{
+    future::poll_fn,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,8 @@ use super::{
     error::flowmesh_error_t,
     message::flowmesh_message_batch_t,
     subscription::{
-        FLOWMESH_SUBSCRIPTION_CONNECTED, FLOWMESH_SUBSCRIPTION_ENDED, FLOWMESH_SUBSCRIPTION_LOST,
+        FLOWMESH_SUBSCRIPTION_COMMIT_FAILED, FLOWMESH_SUBSCRIPTION_CONNECTED, FLOWMESH_SUBSCRIPTION_ENDED,
+        FLOWMESH_SUBSCRIPTION_LOST,
     },
 };
 use crate::{
@@ -25,29 +27,58 @@ use crate::{
     runtime::{Dispatcher, deadline_after, dispatcher},
 };
 
-/// A subscription that is being delivered. Dropping it ends it.
+/// A subscription in the application's hands. Dropping it ends it.
 pub struct Delivery {
-    task: Arc<dispatcher::Task>,
-    client: Client,
+    subscription: Subscription,
+    /// What calls back; `None` where the application pulls.
+    task: Option<Arc<dispatcher::Task>>,
 }
 
 impl Delivery {
+    /// One that the application pulls.
+    pub fn pulled(subscription: Subscription) -> Self {
+        subscription.without_notices();
+        Self { subscription, task: None }
+    }
+
+    /// The subscription.
+    pub fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// Whether it has a callback.
+    pub fn calls_back(&self) -> bool {
+        self.task.is_some()
+    }
+
     /// Ends it; see `flowmesh_subscription_close`.
     pub fn close(&self, timeout: Timeout) -> Result<()> {
-        self.client.check_process()?;
-        if self.task.stop(deadline_after(timeout)) {
-            return Ok(());
+        self.subscription.stream().client().check_process()?;
+        let deadline = deadline_after(timeout);
+        let (at_rest, inside) = match &self.task {
+            Some(task) => (task.stop(deadline), task.runs_here()),
+            None => (true, false),
+        };
+        self.subscription.stop();
+        if !at_rest {
+            return Err(Error::local(
+                Status::DEADLINE_EXCEEDED,
+                "close the subscription: its callback was still running at the timeout",
+            ));
         }
-        Err(Error::local(
-            Status::DEADLINE_EXCEEDED,
-            "close the subscription: its callback was still running at the timeout",
-        ))
+        // Inside a callback there is one more batch that may have to be committed.
+        if inside { Ok(()) } else { self.subscription.last_commit(deadline) }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.task.stop(Some(Instant::now()));
+        if let Some(task) = &self.task {
+            task.stop(Some(Instant::now()));
+        }
+        if self.subscription.stream().client().check_process().is_ok() {
+            self.subscription.stop();
+        }
     }
 }
 
@@ -57,13 +88,18 @@ pub fn deliver(
     callback: MessageCallback,
     state: Option<StateCallback>,
 ) -> Result<Delivery> {
-    let client = subscription.stream().client().clone();
-    let task = client.dispatcher()?.spawn(client.identity(), run(subscription, callback, state));
-    Ok(Delivery { task, client })
+    let client = subscription.stream().client();
+    if state.is_none() {
+        subscription.without_notices();
+    }
+    let work = run(subscription.clone(), callback, state);
+    let task = client.dispatcher()?.spawn_asleep(client.identity(), work);
+    subscription.begin(task.clone().into())?;
+    Ok(Delivery { subscription, task: Some(task) })
 }
 
 /// One delivery, to its end. Each turn calls the application at most once.
-async fn run(mut subscription: Subscription, mut callback: MessageCallback, state: Option<StateCallback>) {
+async fn run(subscription: Subscription, mut callback: MessageCallback, state: Option<StateCallback>) {
     let mut wire = Vec::new();
     let mut lent = flowmesh_message_batch_t::default();
     let mut state = state;
@@ -74,18 +110,27 @@ async fn run(mut subscription: Subscription, mut callback: MessageCallback, stat
         }
     };
     let end = loop {
-        match subscription.next_batch(&mut wire).await {
+        match subscription.next_for_callback(&mut wire).await {
             Ok(Progress::Messages) => {
                 if let Err(e) = lent.refill(&mut wire) {
+                    subscription.end(e.clone());
                     break e;
                 }
                 callback.call(&lent);
+                lent.clear();
+                subscription.handled();
             }
             Ok(Progress::Connected(_)) => tell(FLOWMESH_SUBSCRIPTION_CONNECTED, None),
             Ok(Progress::Lost(reason)) => tell(FLOWMESH_SUBSCRIPTION_LOST, Some(reason)),
+            Ok(Progress::CommitFailed(reason)) => {
+                tell(FLOWMESH_SUBSCRIPTION_COMMIT_FAILED, Some(reason));
+            }
             Err(e) => break e,
         }
-        dispatcher::yield_now().await;
+        // Only for another callback: nothing else may wake the application.
+        if poll_fn(|cx| Poll::Ready(subscription.has_more(cx))).await {
+            dispatcher::yield_now().await;
+        }
     };
     tell(FLOWMESH_SUBSCRIPTION_ENDED, Some(end));
 }
@@ -106,6 +151,13 @@ impl flowmesh_message_batch_t {
         match Arc::get_mut(&mut self.batch) {
             Some(batch) => batch.refill(wire),
             None => Ok(()),
+        }
+    }
+
+    /// Lets go of the messages, so that an idle subscription holds none.
+    fn clear(&mut self) {
+        if let Some(batch) = Arc::get_mut(&mut self.batch) {
+            batch.clear();
         }
     }
 }

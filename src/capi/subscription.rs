@@ -4,6 +4,7 @@ use std::{
     ffi::{c_char, c_void},
     mem::MaybeUninit,
     sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -12,10 +13,11 @@ use super::{
         guard,
         handle::{self, Required as _},
         nullable::{
-            NullableDrop, NullableError, NullableErrorRef, NullableSubscriptionBox,
-            NullableSubscriptionOptions, NullableSubscriptionOptionsBox, NullableUserData,
+            NullableCallOptions, NullableCancel, NullableDrop, NullableError, NullableErrorRef,
+            NullableSubscriptionBox, NullableSubscriptionOptions, NullableSubscriptionOptionsBox,
+            NullableUserData,
         },
-        view,
+        options, view,
     },
     dispatch::{self, Delivery},
     message::flowmesh_message_batch_t,
@@ -23,8 +25,8 @@ use super::{
     stream::flowmesh_stream_t,
 };
 use crate::{
-    client::{Error, SubscribeOptions, Timeout},
-    runtime::lock,
+    client::{Commit, Error, Status, Stream, SubscribeOptions, Subscription, SubscriptionState, Timeout},
+    runtime::{deadline_after, lock},
 };
 
 /// How to subscribe. Thread-safe; copied when the subscription starts. Setters take the value or
@@ -34,10 +36,19 @@ pub struct flowmesh_subscription_options_t {
     state: Mutex<Option<StateCallback>>,
 }
 
-/// Messages of a stream delivered to a callback, in offset order, without gap or repeat for as
-/// long as the subscription lives: after a lost connection it goes on by itself behind the last
-/// message delivered. Messages wait in bounded memory while the callback runs; then the server is
-/// held up by flow control, and nothing is dropped. Nothing is committed by itself. Thread-safe.
+/// A stream that is being followed: its messages in offset order, without gap or repeat for as long
+/// as the subscription lives. After a lost connection it connects again by itself and goes on
+/// behind what it has received. Messages come to a callback (flowmesh_stream_subscribe) or when you
+/// ask (flowmesh_subscription_open). Those that have arrived wait in bounded memory; then flow
+/// control holds up the server, and nothing is dropped. Thread-safe.
+///
+/// Memory: at most the batch that is handed out, max_prefetch_bytes and one message, and 4 MiB
+/// that the connection holds for each subscription. Idle, it has no thread, no timer and no
+/// buffer.
+///
+/// Commits: nothing is committed unless you commit, or flowmesh_subscription_options_set_commit_mode
+/// says so. Every mode commits only what was handled, so a message is delivered at least once: after
+/// a crash, those handled since the last commit come again.
 ///
 ///     static void on_messages(const flowmesh_message_batch_t *batch, void *user_data)
 ///     {
@@ -64,9 +75,10 @@ pub type flowmesh_drop_t = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 pub type flowmesh_message_callback_t =
     Option<unsafe extern "C" fn(batch: *const flowmesh_message_batch_t, user_data: *mut c_void)>;
 
-/// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST
-/// and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as the
-/// subscription's message callback, and in order with it.
+/// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST,
+/// COMMIT_FAILED and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as
+/// the subscription's message callback, and in order with it. Changes that nobody was told of in
+/// time are told once, not once each.
 pub type flowmesh_state_callback_t = Option<
     unsafe extern "C" fn(
         state: flowmesh_subscription_state_t,
@@ -78,10 +90,15 @@ pub type flowmesh_state_callback_t = Option<
 /// State of a subscription.
 pub type flowmesh_subscription_state_t = i32;
 
-/// Connected, or connected again: from here on nothing written is missed.
+/// Not yet connected, or not yet again after a seek. Only flowmesh_subscription_get_state gives it.
+pub const FLOWMESH_SUBSCRIPTION_CONNECTING: i32 = 0;
+/// Connected, or connected again: the server follows the stream.
 pub const FLOWMESH_SUBSCRIPTION_CONNECTED: i32 = 1;
 /// The connection is lost; the subscription reconnects by itself.
 pub const FLOWMESH_SUBSCRIPTION_LOST: i32 = 2;
+/// An automatic commit failed, for the reason given: the next one covers it, or the close.
+/// flowmesh_subscription_get_state does not give it.
+pub const FLOWMESH_SUBSCRIPTION_COMMIT_FAILED: i32 = 4;
 /// Over by itself: the server refused it, or its client was closed. The last call. Closing or freeing
 /// the subscription is not told.
 pub const FLOWMESH_SUBSCRIPTION_ENDED: i32 = 3;
@@ -90,6 +107,17 @@ pub const FLOWMESH_SUBSCRIPTION_ENDED: i32 = 3;
 pub const FLOWMESH_START_COMMITTED: i64 = -1;
 /// Start with what is written from now on.
 pub const FLOWMESH_START_NEW: i64 = -2;
+
+/// What a subscription with a callback commits by itself.
+pub type flowmesh_commit_mode_t = i32;
+
+/// Nothing: the default.
+pub const FLOWMESH_COMMIT_MANUAL: i32 = 0;
+/// What the callback was given, when it has returned. The commit is sent without waiting for it; at
+/// most one is under way, and then only the latest is sent.
+pub const FLOWMESH_COMMIT_AFTER_CALLBACK: i32 = 1;
+/// As AFTER_CALLBACK, but at most once per interval.
+pub const FLOWMESH_COMMIT_PERIODIC: i32 = 2;
 
 /// Makes options with every default; free them with flowmesh_subscription_options_free. Does not
 /// block; any thread.
@@ -114,7 +142,7 @@ pub extern "C" fn flowmesh_subscription_options_free(options: NullableSubscripti
     guard::plain((), || handle::free(options));
 }
 
-/// The group whose committed offset FLOWMESH_START_COMMITTED means. Default "default". 1 to 255
+/// The group that FLOWMESH_START_COMMITTED and commits mean. Default "default". 1 to 255
 /// bytes, no control characters.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -188,6 +216,76 @@ pub extern "C" fn flowmesh_subscription_options_set_max_batch_bytes(
     })
 }
 
+/// From so many bytes on that have arrived and wait for a callback or a
+/// flowmesh_subscription_next, no more are taken from the connection. Each message counts 32 bytes
+/// besides its own. Default 4 MiB; at least 1. With an embedded engine, it is one batch that waits.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_options_set_max_prefetch_bytes(
+    options: Option<&flowmesh_subscription_options_t>,
+    max_bytes: usize,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let max = at_least_1(max_bytes, "max_bytes")?;
+        change(options, |o| o.max_prefetch_bytes = max)
+    })
+}
+
+/// What is committed by itself, for the consumer group: one of the FLOWMESH_COMMIT constants.
+/// `interval_ms` is at least 1 for FLOWMESH_COMMIT_PERIODIC and 0 for the others.
+/// flowmesh_subscription_close sends and awaits the last commit; without a close it is sent at the
+/// free but not awaited, and closing the client first loses it.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_options_set_commit_mode(
+    options: Option<&flowmesh_subscription_options_t>,
+    mode: flowmesh_commit_mode_t,
+    interval_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let commit = match mode {
+            FLOWMESH_COMMIT_PERIODIC => Commit::Periodic(positive_ms(interval_ms, "interval_ms")?),
+            _ if interval_ms != 0 => {
+                return Err(Error::invalid(format!(
+                    "interval_ms must be 0 unless mode is FLOWMESH_COMMIT_PERIODIC, got {interval_ms}"
+                )));
+            }
+            FLOWMESH_COMMIT_MANUAL => Commit::Manual,
+            FLOWMESH_COMMIT_AFTER_CALLBACK => Commit::AfterCallback,
+            _ => {
+                return Err(Error::invalid(format!("mode must be a FLOWMESH_COMMIT constant, got {mode}")));
+            }
+        };
+        change(options, |o| o.commit = commit)
+    })
+}
+
+/// How long to wait before connecting again. The first attempt is made at once, the second after up
+/// to `first_ms`; the bound doubles with each, up to `longest_ms`, and the wait is random up to the
+/// bound. The next message begins it anew. Default 100 and 10000; at least 1, and `longest_ms` not
+/// below `first_ms`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_options_set_backoff(
+    options: Option<&flowmesh_subscription_options_t>,
+    first_ms: i64,
+    longest_ms: i64,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let first = positive_ms(first_ms, "first_ms")?;
+        let longest = positive_ms(longest_ms, "longest_ms")?;
+        if longest < first {
+            return Err(Error::invalid(format!(
+                "longest_ms must not be below first_ms, got {longest_ms} and {first_ms}"
+            )));
+        }
+        change(options, |o| (o.first_backoff, o.longest_backoff) = (first, longest))
+    })
+}
+
 /// Has `callback` told of changes of state, by the next subscription that starts with these
 /// options; setting it again drops the one before. `drop_user_data` releases `user_data` once,
 /// after the last call, also when this call fails.
@@ -226,6 +324,13 @@ fn at_least_1(value: usize, name: &str) -> Result<usize, Error> {
     Ok(value)
 }
 
+fn positive_ms(value: i64, name: &str) -> Result<Duration, Error> {
+    match u64::try_from(value) {
+        Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        _ => Err(Error::invalid(format!("{name} must be at least 1, got {value}"))),
+    }
+}
+
 fn change(
     options: Option<&flowmesh_subscription_options_t>,
     set: impl FnOnce(&mut SubscribeOptions),
@@ -257,27 +362,244 @@ pub extern "C" fn flowmesh_stream_subscribe(
         let callback = MessageCallback::new(callback, user_data)?;
         let stream = &stream.required("stream")?.stream;
         let out = subscription.required("subscription")?;
-        let chosen = options.map_or_else(defaults, |o| lock(&o.options).clone());
-        let mut messages = stream.subscribe(chosen)?;
-        let client = stream.client().clone();
-        let messages = client.block_on(async move {
-            messages.fix_position().await?;
-            Ok(messages)
-        })?;
+        let subscription = start(stream, options)?;
         let state = options.and_then(|o| lock(&o.state).take());
-        let delivery = dispatch::deliver(messages, callback, state)?;
+        let delivery = dispatch::deliver(subscription, callback, state)?;
         handle::give(out, flowmesh_subscription_t { delivery });
         Ok(())
     })
 }
 
-/// Ends the subscription: no callback starts any more. Blocks for at most `timeout_ms` (0 does not
-/// wait, -1 for ever) until the one that runs has returned; inside a callback of this subscription
-/// it returns at once. After FLOWMESH_OK none runs and user_data has been released (inside a
-/// callback: when that returns). Messages received but not delivered are read again by whoever
-/// subscribes next. A second close is fine. Any thread.
+/// The subscription, with its position fixed.
+fn start(stream: &Stream, options: NullableSubscriptionOptions<'_>) -> Result<Subscription, Error> {
+    let chosen = options.map_or_else(defaults, |o| lock(&o.options).clone());
+    let subscription = stream.subscribe(chosen)?;
+    let fixed = subscription.clone();
+    stream.client().block_on(async move { fixed.fix_position().await })?;
+    Ok(subscription)
+}
+
+/// Starts following without a callback: flowmesh_subscription_next gives the messages. As
+/// flowmesh_stream_subscribe in everything else. `options` must hold neither a state callback
+/// (flowmesh_subscription_get_state tells) nor a commit mode other than FLOWMESH_COMMIT_MANUAL.
+/// Blocks up to the client's default deadline; any thread. Free it with
+/// flowmesh_subscription_free.
 ///
-/// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs; user_data is released when it returns.
+/// There is no descriptor to watch for it: an event loop is better served by a callback and a
+/// dispatcher that it runs.
+///
+///     status = flowmesh_subscription_open(stream, NULL, &sub, &error);
+///     while (status == FLOWMESH_OK && running) {
+///         status = flowmesh_subscription_next(sub, 1000, NULL, &batch, &error);
+///         if (status == FLOWMESH_OK && batch != NULL) {
+///             handle(batch);
+///             flowmesh_message_batch_free(batch);
+///             status = flowmesh_subscription_commit(sub, NULL, &error);
+///         }
+///     }
+///     flowmesh_subscription_free(sub);
+///
+/// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: the position could not be asked for.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_open(
+    stream: Option<&flowmesh_stream_t>,
+    options: NullableSubscriptionOptions<'_>,
+    subscription: Option<&mut MaybeUninit<*mut flowmesh_subscription_t>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let stream = &stream.required("stream")?.stream;
+        let out = subscription.required("subscription")?;
+        if let Some(options) = options {
+            if lock(&options.state).is_some() {
+                return Err(Error::invalid("options must not hold a state callback: nothing calls back"));
+            }
+            if lock(&options.options).commit != Commit::Manual {
+                return Err(Error::invalid(
+                    "options must not hold a commit mode: commit with flowmesh_subscription_commit",
+                ));
+            }
+        }
+        let delivery = Delivery::pulled(start(stream, options)?);
+        handle::give(out, flowmesh_subscription_t { delivery });
+        Ok(())
+    })
+}
+
+/// Gives the next messages: what has arrived, up to the limits of the options. Waits for the first
+/// up to `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is not
+/// cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
+/// each batch goes to one of them, in the order in which they asked. Nothing comes while the
+/// subscription is paused. Free the batch with flowmesh_message_batch_free. Any thread.
+///
+/// FLOWMESH_CANCELLED: by `cancel`; the subscription goes on, and nothing is lost.
+/// FLOWMESH_CLOSED: the subscription was closed, or its client.
+/// FLOWMESH_FAILED_PRECONDITION: the subscription has a callback.
+/// Others: the server refused it. The subscription is over, and every call says so.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_next(
+    subscription: Option<&flowmesh_subscription_t>,
+    timeout_ms: i64,
+    cancel: NullableCancel<'_>,
+    batch: Option<&mut MaybeUninit<*mut flowmesh_message_batch_t>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let delivery = &subscription.required("subscription")?.delivery;
+        let out = batch.required("batch")?;
+        let deadline = deadline_after(Timeout::of_wait_ms(timeout_ms)?);
+        if delivery.calls_back() {
+            return Err(Error::local(
+                Status::FAILED_PRECONDITION,
+                "subscription delivers to a callback: there is no next",
+            ));
+        }
+        let subscription = delivery.subscription();
+        let mut wire = Vec::new();
+        let cancel = cancel.map(|c| c.token.clone());
+        let time = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let taken = subscription.next_within(&mut wire, time, cancel);
+        if subscription.stream().client().wait(taken)?.is_none() {
+            out.write(std::ptr::null_mut());
+            return Ok(());
+        }
+        let messages = flowmesh_message_batch_t::new(wire).inspect_err(|e| subscription.end(e.clone()))?;
+        handle::give(out, messages);
+        Ok(())
+    })
+}
+
+/// Holds back what arrives: after this no callback starts and flowmesh_subscription_next gives
+/// nothing, until flowmesh_subscription_resume. Nothing is lost: messages wait as far as
+/// max_prefetch_bytes allows, then the server is held up. A callback that is running goes on to its
+/// end. Closing the client is told all the same. Does not block; any thread, a callback too.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_pause(
+    subscription: Option<&flowmesh_subscription_t>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || subscription.required("subscription")?.delivery.subscription().pause())
+}
+
+/// Ends a pause. Does not block; any thread, a callback too.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_resume(
+    subscription: Option<&flowmesh_subscription_t>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || subscription.required("subscription")?.delivery.subscription().resume())
+}
+
+/// Goes on at `offset`: one from 0 on, FLOWMESH_START_COMMITTED or FLOWMESH_START_NEW, which mean
+/// what is committed or written now. After FLOWMESH_OK no message from before the seek comes any
+/// more: it waits until a callback that is running has returned, unless it is called inside it. A
+/// flowmesh_subscription_next that another thread is in may still return one. A commit that
+/// was due by itself and not yet sent is dropped; what was handled before the seek may so come
+/// again elsewhere. Blocks up to the deadline; any thread, a callback too.
+///
+/// FLOWMESH_DEADLINE_EXCEEDED with the outcome "applied": done, but a callback was still running.
+/// Others: the position could not be asked for, or the subscription is over. It goes on, if it
+/// does, where it was.
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_seek(
+    subscription: Option<&flowmesh_subscription_t>,
+    offset: i64,
+    options: NullableCallOptions,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let subscription = subscription.required("subscription")?.delivery.subscription().clone();
+        let options = options::read(options, "options")?.call()?;
+        let (client, inside) = (subscription.stream().client().clone(), subscription.calls_here());
+        client.block_on(async move { subscription.seek(offset, inside, &options).await })
+    })
+}
+
+/// The offset of the next message that will be handed out. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_get_position(
+    subscription: Option<&flowmesh_subscription_t>,
+    offset: Option<&mut MaybeUninit<i64>>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let subscription = subscription.required("subscription")?.delivery.subscription();
+        let out = offset.required("offset")?;
+        subscription.stream().client().check_process()?;
+        let position = subscription.position();
+        out.write(position.ok_or_else(|| Error::defect(&"a subscription without a position"))?);
+        Ok(())
+    })
+}
+
+/// How the subscription stands with the server: CONNECTING, CONNECTED, LOST or ENDED. For the last
+/// two `reason`, if not NULL, receives an error object that says why, to be freed with
+/// flowmesh_error_free; otherwise NULL. This is ahead of what was told or handed out: messages may
+/// still wait. Does not block; any thread.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_get_state(
+    subscription: Option<&flowmesh_subscription_t>,
+    state: Option<&mut MaybeUninit<flowmesh_subscription_state_t>>,
+    reason: NullableError<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let subscription = subscription.required("subscription")?.delivery.subscription();
+        let out = state.required("state")?;
+        subscription.stream().client().check_process()?;
+        let (state, why) = subscription.state();
+        out.write(match state {
+            SubscriptionState::Connecting => FLOWMESH_SUBSCRIPTION_CONNECTING,
+            SubscriptionState::Connected => FLOWMESH_SUBSCRIPTION_CONNECTED,
+            SubscriptionState::Lost => FLOWMESH_SUBSCRIPTION_LOST,
+            SubscriptionState::Ended => FLOWMESH_SUBSCRIPTION_ENDED,
+        });
+        match (reason, why) {
+            (Some(reason), Some(why)) => handle::give(reason, why.into()),
+            (Some(reason), None) => {
+                reason.write(std::ptr::null_mut());
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    })
+}
+
+/// Commits, for the consumer group, everything that was handed out since the start or the last
+/// seek: call it when that is handled. In a callback this includes the batch that it has. Where
+/// several threads handle messages, commit what you know to be handled with
+/// flowmesh_stream_commit_offset instead. Does nothing when nothing was handed out. Blocks up to the
+/// deadline; any thread, a callback too. Repeated by the library when the connection fails.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_commit(
+    subscription: Option<&flowmesh_subscription_t>,
+    options: NullableCallOptions,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        let subscription = subscription.required("subscription")?.delivery.subscription().clone();
+        let options = options::read(options, "options")?.call()?;
+        let client = subscription.stream().client().clone();
+        client.block_on(async move { subscription.commit(&options).await })
+    })
+}
+
+/// Ends the subscription: no callback starts any more, and flowmesh_subscription_next gives
+/// FLOWMESH_CLOSED. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever) until the callback
+/// that runs has returned and the last automatic commit is confirmed; inside a callback of this
+/// subscription it returns at once, and the commit follows. After FLOWMESH_OK no callback runs and
+/// user_data has been released (inside a callback: when that returns). Messages received but not
+/// handed out are read again by whoever subscribes next. A second close is fine, and tries a commit
+/// that failed once more. Any thread.
+///
+/// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs, and user_data is released when it returns; or
+/// the last automatic commit is not confirmed.
+/// Others: the last automatic commit failed; what it was for may come again.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_subscription_close(
     subscription: Option<&flowmesh_subscription_t>,

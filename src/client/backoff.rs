@@ -8,26 +8,48 @@ use std::{
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Waits that double with every failure in a row.
-#[derive(Debug, Default)]
-pub(crate) struct Backoff(Option<Duration>);
+/// Waits of random length under a bound that doubles with every failure in a row.
+#[derive(Debug, Clone)]
+pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    /// The bound of the wait before; `None` after a success.
+    last: Option<Duration>,
+}
 
-impl Backoff {
-    /// The wait after one more failure. None after the first: most are a restart, or the cut of one
-    /// connection.
-    pub fn next(&mut self) -> Duration {
-        let next = self.0.map_or(FIRST, |last| (last * 2).min(LONGEST));
-        match self.0.replace(next) {
-            None => Duration::ZERO,
-            Some(_) => jittered(next),
-        }
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new(FIRST, LONGEST)
     }
 }
 
-/// Between half of `time` and all of it, so that clients do not come back all at once.
-fn jittered(time: Duration) -> Duration {
-    let random = RandomState::new().hash_one(());
-    time / 2 + (time / 2).mul_f64(random as f64 / u64::MAX as f64)
+impl Backoff {
+    /// Bounds from `first` up to `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest: longest.max(first), last: None }
+    }
+
+    /// The wait after one more failure. None after the first: most are a restart, or the cut of one
+    /// connection. The others are spread over the whole time up to their bound, so that clients do
+    /// not come back all at once.
+    pub fn next(&mut self) -> Duration {
+        match self.last {
+            None => {
+                self.last = Some(Duration::ZERO);
+                Duration::ZERO
+            }
+            Some(last) => {
+                let bound = (last * 2).clamp(self.first, self.longest);
+                self.last = Some(bound);
+                bound.mul_f64(RandomState::new().hash_one(()) as f64 / u64::MAX as f64)
+            }
+        }
+    }
+
+    /// An attempt has succeeded.
+    pub fn reset(&mut self) {
+        self.last = None;
+    }
 }
 
 #[cfg(test)]
@@ -35,13 +57,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_up_to_their_limit() {
+    fn bounds_double_up_to_the_longest() {
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.next(), Duration::ZERO);
-        for expected in [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-            let expected = Duration::from_millis(expected);
-            let next = backoff.next();
-            assert!(next >= expected / 2 && next <= expected, "{next:?} of {expected:?}");
+        for _ in 0..2 {
+            assert_eq!(backoff.next(), Duration::ZERO);
+            for bound in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+                let next = backoff.next();
+                assert!(next <= Duration::from_millis(bound), "{next:?} of {bound} ms");
+            }
+            backoff.reset();
         }
+    }
+
+    #[test]
+    fn waits_are_spread() {
+        let mut backoff = Backoff::new(Duration::from_secs(8), Duration::from_secs(8));
+        assert_eq!(backoff.next(), Duration::ZERO);
+        let waits: Vec<_> = (0..64).map(|_| backoff.next()).collect();
+        assert!(waits.iter().any(|w| *w < Duration::from_secs(4)));
+        assert!(waits.iter().any(|w| *w > Duration::from_secs(4)));
     }
 }

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     log::log,
     runtime::{
-        self, Dispatcher, Driver, Generation, Member, OwnedByProcess, Pinned, WeakDispatcher, lock,
+        self, Dispatcher, Driver, Generation, Member, OwnedByProcess, WeakDispatcher, lock,
         park::{self, Sleep},
     },
 };
@@ -365,14 +365,6 @@ impl Inner {
     /// The calls under way that have a completion.
     pub fn operations(&self) -> &Operations {
         &self.operations
-    }
-
-    /// Keeps the background thread driving for a subscription; embedded ones do not need it.
-    pub fn pin(&self) -> Result<Option<Pinned>> {
-        match &self.source {
-            Source::Remote(_) => self.generation.driver()?.pin().map(Some),
-            Source::Embedded(_) => Ok(None),
-        }
     }
 
     /// FORKED or CLOSED where no call may start.

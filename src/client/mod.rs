@@ -44,7 +44,7 @@ pub use queues::{Acked, Enqueued, Nacked, NewJob, Queue, Reserve};
 pub use reader::Reader;
 pub use statistics::ClientStats;
 pub use streams::Stream;
-pub use subscription::{Progress, SubscribeOptions, Subscription};
+pub use subscription::{Commit, Progress, SubscribeOptions, Subscription, SubscriptionState};
 pub(crate) use trace::TRACEPARENT;
 pub use trace::TraceContext;
 pub use worker::{

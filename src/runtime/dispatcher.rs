@@ -142,15 +142,19 @@ impl Dispatcher {
 
     /// Has `work` polled until it ends. Tasks of one owner share `group`.
     pub fn spawn(&self, group: usize, work: impl Future<Output = ()> + Send + 'static) -> Arc<Task> {
-        let task = {
-            let mut queue = lock(&self.0.shared.queue);
-            let id = queue.next_number;
-            queue.next_number += 1;
-            let task = Arc::new(Task::new(Arc::downgrade(&self.0.shared), id, group, Box::pin(work)));
-            queue.tasks.insert(id, Arc::downgrade(&task));
-            task
-        };
+        let task = self.spawn_asleep(group, work);
         std::task::Wake::wake_by_ref(&task);
+        task
+    }
+
+    /// As [`Dispatcher::spawn`]; but first polled when it is woken, for which the task is its own
+    /// waker.
+    pub fn spawn_asleep(&self, group: usize, work: impl Future<Output = ()> + Send + 'static) -> Arc<Task> {
+        let mut queue = lock(&self.0.shared.queue);
+        let id = queue.next_number;
+        queue.next_number += 1;
+        let task = Arc::new(Task::new(Arc::downgrade(&self.0.shared), id, group, Box::pin(work)));
+        queue.tasks.insert(id, Arc::downgrade(&task));
         task
     }
 

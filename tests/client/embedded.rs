@@ -162,7 +162,7 @@ fn an_embedded_subscription_follows_what_is_written() {
     let client = open("embedded:");
     let stream = client.stream("t", "n", "s").expect("names");
     let options = SubscribeOptions { consumer_group: "g".into(), ..SubscribeOptions::default() };
-    let mut subscription = stream.subscribe(options).expect("subscribe");
+    let subscription = stream.subscribe(options).expect("subscribe");
     let writer = thread::spawn({
         let (client, stream) = (client.clone(), stream.clone());
         move || {

@@ -66,7 +66,7 @@ fn subscribe(stream: &Stream) -> Subscription {
 /// Follows from offset 0 to `count`; no gap, no repeat. `at` is called with the offset to come
 /// after each message. Returns how often the connection was lost.
 fn follow(world: &World, count: i64, mut at: impl FnMut(i64)) -> usize {
-    let mut subscription = subscribe(&world.stream());
+    let subscription = subscribe(&world.stream());
     let (mut next, mut lost, mut batch) = (0, 0, Vec::new());
     while next < count {
         match world.client.wait(subscription.next_batch(&mut batch)) {
@@ -79,6 +79,7 @@ fn follow(world: &World, count: i64, mut at: impl FnMut(i64)) -> usize {
             }
             Ok(Progress::Connected(from)) => assert_eq!(from, next),
             Ok(Progress::Lost(_)) => lost += 1,
+            Ok(Progress::CommitFailed(e)) => panic!("nothing is committed: {e}"),
             Err(e) => panic!("it ended at {next}: {e}"),
         }
     }
@@ -135,7 +136,7 @@ fn a_subscription_survives_delay_trickle_stall_and_refusal() {
 fn a_subscription_reconnects_when_the_server_is_reachable_again() {
     let world = World::new();
     world.write(100);
-    let mut subscription = subscribe(&world.stream());
+    let subscription = subscribe(&world.stream());
     let (mut next, mut refused, mut batch) = (0, 0, Vec::new());
     while next < 200 {
         match world.client.wait(subscription.next_batch(&mut batch)).expect("it goes on") {
@@ -155,6 +156,7 @@ fn a_subscription_reconnects_when_the_server_is_reachable_again() {
                     world.tell("accept");
                 }
             }
+            Progress::CommitFailed(e) => panic!("nothing is committed: {e}"),
         }
     }
     assert_eq!(next, 200);
@@ -202,7 +204,7 @@ fn close_returns_while_nothing_moves() {
     let world = World::new();
     world.write(10);
     world.client.block_on(ready(&world.client)).expect("connect");
-    let mut subscription = subscribe(&world.stream());
+    let subscription = subscribe(&world.stream());
     let (sender, ended) = mpsc::channel();
     let following = thread::spawn({
         let client = world.client.clone();

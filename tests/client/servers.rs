@@ -60,7 +60,7 @@ fn a_caller_and_a_subscription_get_along() {
     let client = open(&serve("127.0.0.1:0"));
     let stream = client.stream("t", "n", "s").expect("names");
     let options = SubscribeOptions { consumer_group: "g".into(), ..SubscribeOptions::default() };
-    let mut subscription = stream.subscribe(options).expect("subscribe");
+    let subscription = stream.subscribe(options).expect("subscribe");
     let reader = thread::spawn({
         let client = client.clone();
         move || {

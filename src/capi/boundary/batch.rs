@@ -41,11 +41,16 @@ impl MessageBatch {
         &self.messages
     }
 
-    /// Takes the messages out of `wire` in place of the present ones; all memory is used again.
-    pub fn refill(&mut self, wire: &mut Vec<Bytes>) -> Result<()> {
+    /// Lets go of the messages; the memory of the list is kept.
+    pub fn clear(&mut self) {
         self.messages.clear();
         self.headers.clear();
         self.wire.clear();
+    }
+
+    /// Takes the messages out of `wire` in place of the present ones; all memory is used again.
+    pub fn refill(&mut self, wire: &mut Vec<Bytes>) -> Result<()> {
+        self.clear();
         std::mem::swap(&mut self.wire, wire);
         self.messages.reserve(self.wire.len());
         for bytes in &self.wire {

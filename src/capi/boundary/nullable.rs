@@ -63,6 +63,9 @@ pub type NullableWorkerOptions<'a> = Option<&'a flowmesh_worker_options_t>;
 pub type NullableDispatcher<'a> = Option<&'a flowmesh_dispatcher_t>;
 pub type NullableOperation<'a> = Option<&'a mut MaybeUninit<*mut flowmesh_operation_t>>;
 
+// A token, in.
+pub type NullableCancel<'a> = Option<&'a flowmesh_cancel_t>;
+
 // Structs that callers fill. Raw, because they may be shorter than today's.
 pub type NullableCallOptions = *const flowmesh_call_options_t;
 pub type NullableWriteOptions = *const flowmesh_write_options_t;

@@ -145,7 +145,7 @@ impl Task {
     }
 
     /// Whether the calling thread is inside its poll.
-    pub(super) fn runs_here(&self) -> bool {
+    pub fn runs_here(&self) -> bool {
         lock(&self.state).running == Some(thread::current().id())
     }
 
