@@ -32,13 +32,15 @@ pub struct Delivery {
     subscription: Subscription,
     /// What calls back; `None` where the application pulls.
     task: Option<Arc<dispatcher::Task>>,
+    /// Its threads live as long.
+    _dispatcher: Option<Dispatcher>,
 }
 
 impl Delivery {
     /// One that the application pulls.
     pub fn pulled(subscription: Subscription) -> Self {
         subscription.without_notices();
-        Self { subscription, task: None }
+        Self { subscription, task: None, _dispatcher: None }
     }
 
     /// The subscription.
@@ -87,15 +89,19 @@ pub fn deliver(
     subscription: Subscription,
     callback: MessageCallback,
     state: Option<StateCallback>,
+    own: Option<&Dispatcher>,
 ) -> Result<Delivery> {
     let client = subscription.stream().client();
     if state.is_none() {
         subscription.without_notices();
     }
     let work = run(subscription.clone(), callback, state);
-    let task = client.dispatcher()?.spawn_asleep(client.identity(), work);
-    subscription.begin(task.clone().into())?;
-    Ok(Delivery { subscription, task: Some(task) })
+    let dispatcher = client.dispatcher_or(own)?;
+    let task = dispatcher.spawn_asleep(client.identity(), work);
+    let delivery = Delivery { subscription, task: Some(task.clone()), _dispatcher: Some(dispatcher) };
+    // What fails from here on ends the task.
+    delivery.subscription.begin(task.into())?;
+    Ok(delivery)
 }
 
 /// One delivery, to its end. Each turn calls the application at most once.

@@ -13,9 +13,9 @@ use super::{
         guard,
         handle::{self, Required as _},
         nullable::{
-            NullableCallOptions, NullableCancel, NullableDrop, NullableError, NullableErrorRef,
-            NullableSubscriptionBox, NullableSubscriptionOptions, NullableSubscriptionOptionsBox,
-            NullableUserData,
+            NullableCallOptions, NullableCancel, NullableDispatcher, NullableDrop, NullableError,
+            NullableErrorRef, NullableSubscriptionBox, NullableSubscriptionOptions,
+            NullableSubscriptionOptionsBox, NullableUserData,
         },
         options, view,
     },
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     client::{Commit, Error, Status, Stream, SubscribeOptions, Subscription, SubscriptionState, Timeout},
-    runtime::{deadline_after, lock},
+    runtime::{Dispatcher, deadline_after, lock},
 };
 
 /// How to subscribe. Thread-safe; copied when the subscription starts. Setters take the value or
@@ -34,6 +34,7 @@ use crate::{
 pub struct flowmesh_subscription_options_t {
     pub(super) options: Mutex<SubscribeOptions>,
     state: Mutex<Option<StateCallback>>,
+    dispatcher: Mutex<Option<Dispatcher>>,
 }
 
 /// A stream that is being followed: its messages in offset order, without gap or repeat for as long
@@ -128,8 +129,11 @@ pub extern "C" fn flowmesh_subscription_options_new(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let made =
-            flowmesh_subscription_options_t { options: Mutex::new(defaults()), state: Mutex::new(None) };
+        let made = flowmesh_subscription_options_t {
+            options: Mutex::new(defaults()),
+            state: Mutex::default(),
+            dispatcher: Mutex::default(),
+        };
         handle::give(options.required("options")?, made);
         Ok(())
     })
@@ -286,6 +290,21 @@ pub extern "C" fn flowmesh_subscription_options_set_backoff(
     })
 }
 
+/// What runs the subscription's callbacks; NULL, the default, is its client's dispatcher. The
+/// dispatcher may be freed at once, see flowmesh_dispatcher_free.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_subscription_options_set_dispatcher(
+    options: Option<&flowmesh_subscription_options_t>,
+    dispatcher: NullableDispatcher<'_>,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || {
+        *lock(&options.required("options")?.dispatcher) = dispatcher.map(|d| d.dispatcher.clone());
+        Ok(())
+    })
+}
+
 /// Has `callback` told of changes of state, by the next subscription that starts with these
 /// options; setting it again drops the one before. `drop_user_data` releases `user_data` once,
 /// after the last call, also when this call fails.
@@ -364,7 +383,8 @@ pub extern "C" fn flowmesh_stream_subscribe(
         let out = subscription.required("subscription")?;
         let subscription = start(stream, options)?;
         let state = options.and_then(|o| lock(&o.state).take());
-        let delivery = dispatch::deliver(subscription, callback, state)?;
+        let dispatcher = options.and_then(|o| lock(&o.dispatcher).clone());
+        let delivery = dispatch::deliver(subscription, callback, state, dispatcher.as_ref())?;
         handle::give(out, flowmesh_subscription_t { delivery });
         Ok(())
     })

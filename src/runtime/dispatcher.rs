@@ -141,6 +141,7 @@ impl Dispatcher {
     }
 
     /// Has `work` polled until it ends. Tasks of one owner share `group`.
+    #[cfg(test)]
     pub fn spawn(&self, group: usize, work: impl Future<Output = ()> + Send + 'static) -> Arc<Task> {
         let task = self.spawn_asleep(group, work);
         std::task::Wake::wake_by_ref(&task);

@@ -1,13 +1,16 @@
 //! Following a stream over everything that can go wrong on the way.
 
 use bytes::{Bytes, BytesMut};
-use flowmesh::client::{Progress, Status, SubscribeOptions, Subscription};
+use flowmesh::client::{CallOptions, Progress, Status, SubscribeOptions, Subscription, SubscriptionState};
 use flowmesh_proto::{
     v1,
     wire::{EventView, MessageHead, MessageView, SubscribeResponse, encode_message},
 };
 use prost::Message;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
 use tonic::Code;
 
 use crate::{
@@ -180,4 +183,144 @@ fn a_batch_keeps_its_limits() {
         }
     }
     assert_eq!(offsets, Vec::from_iter(0..10));
+}
+
+/// A subscription with these options, from offset 0.
+fn subscribe_with(fake: &Fake, change: impl FnOnce(&mut SubscribeOptions)) -> Subscription {
+    let stream = client(fake).stream("t", "n", "s").expect("names");
+    let mut options = SubscribeOptions { consumer_group: "g".into(), start_offset: 0, ..Default::default() };
+    change(&mut options);
+    stream.subscribe(options).expect("subscribe")
+}
+
+/// Waits until `condition` holds, for so long as no test should take.
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_nobody_takes_is_bounded() {
+    // Each message weighs some 40 bytes and 32 for its place.
+    let fake = Fake::start(|_, _| Answer::Messages((0..2000).map(response).collect()));
+    let subscription = subscribe_with(&fake, |o| {
+        o.max_prefetch_bytes = 3000;
+        o.batch_messages = 10;
+    });
+    let client = subscription.stream().client().clone();
+    assert_eq!(pull(&subscription, 10), Vec::from_iter(0..10));
+    eventually("it is filled again", || client.stats().prefetched_bytes >= 2000);
+    assert!(client.stats().prefetched_bytes <= 3000 + 100);
+    assert_eq!(pull(&subscription, 1990), Vec::from_iter(10..2000));
+    eventually("nothing is left", || client.stats().prefetched_bytes == 0);
+    assert_eq!(client.stats().messages_delivered, 2000);
+}
+
+#[test]
+fn a_paused_one_keeps_everything_for_later() {
+    let fake = Fake::start(|_, _| Answer::Messages((0..20).map(response).collect()));
+    let subscription = subscribe_with(&fake, |o| o.batch_messages = 5);
+    let client = subscription.stream().client().clone();
+    assert_eq!(pull(&subscription, 5), Vec::from_iter(0..5));
+    subscription.pause().expect("pause");
+    let waiting = std::thread::spawn({
+        let subscription = subscription.clone();
+        move || pull(&subscription, 15)
+    });
+    eventually("the rest waits", || client.stats().prefetched_bytes > 0);
+    assert_eq!(subscription.position(), Some(5));
+    assert_eq!(client.stats().messages_delivered, 5);
+    subscription.resume().expect("resume");
+    assert_eq!(waiting.join().expect("it goes on"), Vec::from_iter(5..20));
+}
+
+#[test]
+fn after_a_seek_nothing_older_comes_whoever_asks() {
+    // Every connection begins where it was asked to and never ends; the third is that of the seek.
+    let fake = Fake::start(|_, before| {
+        let first = if before == 0 { 0 } else { 500 };
+        Answer::Messages((first..first + 300).map(response).collect())
+    });
+    let subscription = subscribe_with(&fake, |o| o.batch_messages = 7);
+    let client = subscription.stream().client().clone();
+    assert_eq!(pull(&subscription, 7), Vec::from_iter(0..7));
+    client.wait(subscription.seek(500, false, &CallOptions::default())).expect("seek");
+    assert_eq!(subscription.position(), Some(500));
+    assert_eq!(pull(&subscription, 300), Vec::from_iter(500..800));
+    assert_eq!(fake.calls(), ["Subscribe", "Subscribe"]);
+}
+
+#[test]
+fn a_seek_ends_a_wait_for_headers_that_do_not_come() {
+    let fake = Fake::start(|_, before| match before {
+        0 => Answer::Silence,
+        _ => Answer::Messages(vec![response(9)]),
+    });
+    let subscription = subscribe_with(&fake, |_| ());
+    let client = subscription.stream().client().clone();
+    let waiting = std::thread::spawn({
+        let subscription = subscription.clone();
+        move || pull(&subscription, 1)
+    });
+    crate::outcomes::wait_for_calls(&fake, 1);
+    assert_eq!(subscription.state().0, SubscriptionState::Connecting);
+    client.wait(subscription.seek(9, false, &CallOptions::default())).expect("seek");
+    assert_eq!(waiting.join().expect("it goes on"), [9]);
+    assert_eq!(subscription.state().0, SubscriptionState::Connected);
+}
+
+#[test]
+fn a_seek_of_an_ended_one_gives_its_end() {
+    let fake = Fake::start(|_, _| Answer::Status(Code::PermissionDenied, "not yours"));
+    let subscription = subscribe_with(&fake, |_| ());
+    let client = subscription.stream().client().clone();
+    let error = end(&subscription);
+    assert_eq!(client.wait(subscription.seek(3, false, &CallOptions::default())), Err(error.clone()));
+    assert_eq!(subscription.state(), (SubscriptionState::Ended, Some(error)));
+}
+
+#[test]
+fn a_lost_connection_shows_in_the_state_until_it_is_back() {
+    let fake = Fake::start(|_, before| match before {
+        0 => Answer::MessagesThenStatus(vec![response(0)], Code::Unavailable),
+        _ => Answer::Silence,
+    });
+    let subscription = subscribe_with(&fake, |_| ());
+    assert_eq!(pull(&subscription, 1), [0]);
+    eventually("it is lost", || subscription.state().0 == SubscriptionState::Lost);
+    let reason = subscription.state().1.map(|e| e.status());
+    assert_eq!(reason, Some(Status::UNAVAILABLE));
+}
+
+#[test]
+fn many_that_wait_share_what_comes() {
+    let fake = Fake::start(|_, _| Answer::Messages((0..100).map(response).collect()));
+    let subscription = subscribe_with(&fake, |o| o.batch_messages = 3);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let subscription = subscription.clone();
+            std::thread::spawn(move || {
+                let client = subscription.stream().client().clone();
+                let (mut offsets, mut batch) = (Vec::new(), Vec::new());
+                while client.wait(subscription.next_batch(&mut batch)).is_ok() {
+                    offsets.extend(batch.iter().map(offset_of));
+                    if offsets.last() == Some(&99) {
+                        subscription.stop();
+                    }
+                }
+                offsets
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for thread in threads {
+        let offsets = thread.join().expect("it ends");
+        assert!(offsets.is_sorted());
+        all.extend(offsets);
+    }
+    all.sort_unstable();
+    assert_eq!(all, Vec::from_iter(0..100));
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use flowmesh_proto::v1::{SubscribeRequest, SubscribeResponse, stream_service_client::StreamServiceClient};
 use tonic::{Streaming, codegen::tokio_stream::Stream as _};
 
-use super::{Progress, START_COMMITTED, START_NEW, SubscribeOptions, what};
+use super::{Progress, START_COMMITTED, START_NEW, SubscribeOptions, prefetch::weight, what};
 use crate::{
     client::{
         backoff::Backoff,
@@ -102,8 +102,9 @@ impl Follower {
             loop {
                 let failure = match messages.as_mut().poll_next(cx) {
                     Poll::Ready(Some(Ok(SubscribeResponse { message: Some(message), status: None }))) => {
-                        let full = message.len() >= room;
-                        room = room.saturating_sub(message.len());
+                        let weight = weight(&message);
+                        let full = weight >= room;
+                        room = room.saturating_sub(weight);
                         batch.push(message);
                         if full || batch.len() >= most {
                             return Poll::Ready(Ok(()));

@@ -445,6 +445,6 @@ fn wake(mut inbox: MutexGuard<'_, Inbox>, even_if_paused: bool) {
 }
 
 /// What a message counts for: its bytes and its place.
-fn weight(message: &Bytes) -> usize {
+pub(super) fn weight(message: &Bytes) -> usize {
     message.len() + size_of::<Bytes>()
 }
