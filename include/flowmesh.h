@@ -310,11 +310,18 @@ extern "C" {
 // A bounded buffer of the library is full; see flowmesh_producer_send.
 #define FLOWMESH_QUEUE_FULL 102
 
-// Connected, or connected again: from here on nothing written is missed.
+// Not yet connected, or not yet again after a seek. Only flowmesh_subscription_get_state gives it.
+#define FLOWMESH_SUBSCRIPTION_CONNECTING 0
+
+// Connected, or connected again: the server follows the stream.
 #define FLOWMESH_SUBSCRIPTION_CONNECTED 1
 
 // The connection is lost; the subscription reconnects by itself.
 #define FLOWMESH_SUBSCRIPTION_LOST 2
+
+// An automatic commit failed, for the reason given: the next one covers it, or the close.
+// flowmesh_subscription_get_state does not give it.
+#define FLOWMESH_SUBSCRIPTION_COMMIT_FAILED 4
 
 // Over by itself: the server refused it, or its client was closed. The last call. Closing or freeing
 // the subscription is not told.
@@ -325,6 +332,16 @@ extern "C" {
 
 // Start with what is written from now on.
 #define FLOWMESH_START_NEW -2
+
+// Nothing: the default.
+#define FLOWMESH_COMMIT_MANUAL 0
+
+// What the callback was given, when it has returned. The commit is sent without waiting for it; at
+// most one is under way, and then only the latest is sent.
+#define FLOWMESH_COMMIT_AFTER_CALLBACK 1
+
+// As AFTER_CALLBACK, but at most once per interval.
+#define FLOWMESH_COMMIT_PERIODIC 2
 
 // The job is done: acknowledge it.
 #define FLOWMESH_VERDICT_ACK 1
@@ -598,10 +615,19 @@ typedef struct flowmesh_stream_t flowmesh_stream_t;
 // refuse it (FLOWMESH_INVALID_ARGUMENT) and leave the old one; they do not block.
 typedef struct flowmesh_subscription_options_t flowmesh_subscription_options_t;
 
-// Messages of a stream delivered to a callback, in offset order, without gap or repeat for as
-// long as the subscription lives: after a lost connection it goes on by itself behind the last
-// message delivered. Messages wait in bounded memory while the callback runs; then the server is
-// held up by flow control, and nothing is dropped. Nothing is committed by itself. Thread-safe.
+// A stream that is being followed: its messages in offset order, without gap or repeat for as long
+// as the subscription lives. After a lost connection it connects again by itself and goes on
+// behind what it has received. Messages come to a callback (flowmesh_stream_subscribe) or when you
+// ask (flowmesh_subscription_open). Those that have arrived wait in bounded memory; then flow
+// control holds up the server, and nothing is dropped. Thread-safe.
+//
+// Memory: at most the batch that is handed out, max_prefetch_bytes and one message, and 4 MiB
+// that the connection holds for each subscription. Idle, it has no thread, no timer and no
+// buffer.
+//
+// Commits: nothing is committed unless you commit, or flowmesh_subscription_options_set_commit_mode
+// says so. Every mode commits only what was handled, so a message is delivered at least once: after
+// a crash, those handled since the last commit come again.
 //
 //     static void on_messages(const flowmesh_message_batch_t *batch, void *user_data)
 //     {
@@ -954,12 +980,16 @@ typedef void (*flowmesh_group_state_callback_t)(flowmesh_error_t *FLOWMESH_NULLA
                                                 const flowmesh_group_state_t *FLOWMESH_NULLABLE state,
                                                 void *user_data);
 
+// What a subscription with a callback commits by itself.
+typedef int32_t flowmesh_commit_mode_t;
+
 // State of a subscription.
 typedef int32_t flowmesh_subscription_state_t;
 
-// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST
-// and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as the
-// subscription's message callback, and in order with it.
+// Told when a subscription changes state: one of the FLOWMESH_SUBSCRIPTION constants, and for LOST,
+// COMMIT_FAILED and ENDED the reason, lent for the call (NULL otherwise). Never at the same time as
+// the subscription's message callback, and in order with it. Changes that nobody was told of in
+// time are told once, not once each.
 typedef void (*flowmesh_state_callback_t)(flowmesh_subscription_state_t state,
                                           const flowmesh_error_t *FLOWMESH_NULLABLE reason,
                                           void *user_data);
@@ -2399,7 +2429,7 @@ flowmesh_status_t flowmesh_subscription_options_new(flowmesh_subscription_option
 // thread.
 void flowmesh_subscription_options_free(flowmesh_subscription_options_t *FLOWMESH_NULLABLE options);
 
-// The group whose committed offset FLOWMESH_START_COMMITTED means. Default "default". 1 to 255
+// The group that FLOWMESH_START_COMMITTED and commits mean. Default "default". 1 to 255
 // bytes, no control characters.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_subscription_options_set_consumer_group(const flowmesh_subscription_options_t *options,
@@ -2432,6 +2462,41 @@ flowmesh_status_t flowmesh_subscription_options_set_max_batch_bytes(const flowme
                                                                     size_t max_bytes,
                                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// From so many bytes on that have arrived and wait for a callback or a
+// flowmesh_subscription_next, no more are taken from the connection. Each message counts 32 bytes
+// besides its own. Default 4 MiB; at least 1. With an embedded engine, it is one batch that waits.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_max_prefetch_bytes(const flowmesh_subscription_options_t *options,
+                                                                       size_t max_bytes,
+                                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// What is committed by itself, for the consumer group: one of the FLOWMESH_COMMIT constants.
+// `interval_ms` is at least 1 for FLOWMESH_COMMIT_PERIODIC and 0 for the others.
+// flowmesh_subscription_close sends and awaits the last commit; without a close it is sent at the
+// free but not awaited, and closing the client first loses it.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_commit_mode(const flowmesh_subscription_options_t *options,
+                                                                flowmesh_commit_mode_t mode,
+                                                                int64_t interval_ms,
+                                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// How long to wait before connecting again. The first attempt is made at once, the second after up
+// to `first_ms`; the bound doubles with each, up to `longest_ms`, and the wait is random up to the
+// bound. The next message begins it anew. Default 100 and 10000; at least 1, and `longest_ms` not
+// below `first_ms`.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_backoff(const flowmesh_subscription_options_t *options,
+                                                            int64_t first_ms,
+                                                            int64_t longest_ms,
+                                                            flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// What runs the subscription's callbacks; NULL, the default, is its client's dispatcher. The
+// dispatcher may be freed at once, see flowmesh_dispatcher_free.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_options_set_dispatcher(const flowmesh_subscription_options_t *options,
+                                                               const flowmesh_dispatcher_t *FLOWMESH_NULLABLE dispatcher,
+                                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // Has `callback` told of changes of state, by the next subscription that starts with these
 // options; setting it again drops the one before. `drop_user_data` releases `user_data` once,
 // after the last call, also when this call fails.
@@ -2458,13 +2523,113 @@ flowmesh_status_t flowmesh_stream_subscribe(const flowmesh_stream_t *stream,
                                             flowmesh_subscription_t **subscription,
                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Ends the subscription: no callback starts any more. Blocks for at most `timeout_ms` (0 does not
-// wait, -1 for ever) until the one that runs has returned; inside a callback of this subscription
-// it returns at once. After FLOWMESH_OK none runs and user_data has been released (inside a
-// callback: when that returns). Messages received but not delivered are read again by whoever
-// subscribes next. A second close is fine. Any thread.
+// Starts following without a callback: flowmesh_subscription_next gives the messages. As
+// flowmesh_stream_subscribe in everything else. `options` must hold neither a state callback
+// (flowmesh_subscription_get_state tells) nor a commit mode other than FLOWMESH_COMMIT_MANUAL.
+// Blocks up to the client's default deadline; any thread. Free it with
+// flowmesh_subscription_free.
 //
-// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs; user_data is released when it returns.
+// There is no descriptor to watch for it: an event loop is better served by a callback and a
+// dispatcher that it runs.
+//
+//     status = flowmesh_subscription_open(stream, NULL, &sub, &error);
+//     while (status == FLOWMESH_OK && running) {
+//         status = flowmesh_subscription_next(sub, 1000, NULL, &batch, &error);
+//         if (status == FLOWMESH_OK && batch != NULL) {
+//             handle(batch);
+//             flowmesh_message_batch_free(batch);
+//             status = flowmesh_subscription_commit(sub, NULL, &error);
+//         }
+//     }
+//     flowmesh_subscription_free(sub);
+//
+// FLOWMESH_UNAVAILABLE, FLOWMESH_DEADLINE_EXCEEDED: the position could not be asked for.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_open(const flowmesh_stream_t *stream,
+                                             const flowmesh_subscription_options_t *FLOWMESH_NULLABLE options,
+                                             flowmesh_subscription_t **subscription,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Gives the next messages: what has arrived, up to the limits of the options. Waits for the first
+// up to `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is not
+// cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
+// each batch goes to one of them, in the order in which they asked. Nothing comes while the
+// subscription is paused. Free the batch with flowmesh_message_batch_free. Any thread.
+//
+// FLOWMESH_CANCELLED: by `cancel`; the subscription goes on, and nothing is lost.
+// FLOWMESH_CLOSED: the subscription was closed, or its client.
+// FLOWMESH_FAILED_PRECONDITION: the subscription has a callback.
+// Others: the server refused it. The subscription is over, and every call says so.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_next(const flowmesh_subscription_t *subscription,
+                                             int64_t timeout_ms,
+                                             const flowmesh_cancel_t *FLOWMESH_NULLABLE cancel,
+                                             flowmesh_message_batch_t **batch,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Holds back what arrives: after this no callback starts and flowmesh_subscription_next gives
+// nothing, until flowmesh_subscription_resume. Nothing is lost: messages wait as far as
+// max_prefetch_bytes allows, then the server is held up. A callback that is running goes on to its
+// end. Closing the client is told all the same. Does not block; any thread, a callback too.
+flowmesh_status_t flowmesh_subscription_pause(const flowmesh_subscription_t *subscription,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends a pause. Does not block; any thread, a callback too.
+flowmesh_status_t flowmesh_subscription_resume(const flowmesh_subscription_t *subscription,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Goes on at `offset`: one from 0 on, FLOWMESH_START_COMMITTED or FLOWMESH_START_NEW, which mean
+// what is committed or written now. After FLOWMESH_OK no message from before the seek comes any
+// more: it waits until a callback that is running has returned, unless it is called inside it. A
+// flowmesh_subscription_next that another thread is in may still return one. A commit that
+// was due by itself and not yet sent is dropped; what was handled before the seek may so come
+// again elsewhere. Blocks up to the deadline; any thread, a callback too.
+//
+// FLOWMESH_DEADLINE_EXCEEDED with the outcome "applied": done, but a callback was still running.
+// Others: the position could not be asked for, or the subscription is over. It goes on, if it
+// does, where it was.
+flowmesh_status_t flowmesh_subscription_seek(const flowmesh_subscription_t *subscription,
+                                             int64_t offset,
+                                             const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The offset of the next message that will be handed out. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_get_position(const flowmesh_subscription_t *subscription,
+                                                     int64_t *offset,
+                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// How the subscription stands with the server: CONNECTING, CONNECTED, LOST or ENDED. For the last
+// two `reason`, if not NULL, receives an error object that says why, to be freed with
+// flowmesh_error_free; otherwise NULL. This is ahead of what was told or handed out: messages may
+// still wait. Does not block; any thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_get_state(const flowmesh_subscription_t *subscription,
+                                                  flowmesh_subscription_state_t *state,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE reason,
+                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Commits, for the consumer group, everything that was handed out since the start or the last
+// seek: call it when that is handled. In a callback this includes the batch that it has. Where
+// several threads handle messages, commit what you know to be handled with
+// flowmesh_stream_commit_offset instead. Does nothing when nothing was handed out. Blocks up to the
+// deadline; any thread, a callback too. Repeated by the library when the connection fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_subscription_commit(const flowmesh_subscription_t *subscription,
+                                               const flowmesh_call_options_t *FLOWMESH_NULLABLE options,
+                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the subscription: no callback starts any more, and flowmesh_subscription_next gives
+// FLOWMESH_CLOSED. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever) until the callback
+// that runs has returned and the last automatic commit is confirmed; inside a callback of this
+// subscription it returns at once, and the commit follows. After FLOWMESH_OK no callback runs and
+// user_data has been released (inside a callback: when that returns). Messages received but not
+// handed out are read again by whoever subscribes next. A second close is fine, and tries a commit
+// that failed once more. Any thread.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: a callback still runs, and user_data is released when it returns; or
+// the last automatic commit is not confirmed.
+// Others: the last automatic commit failed; what it was for may come again.
 flowmesh_status_t flowmesh_subscription_close(const flowmesh_subscription_t *subscription,
                                               int64_t timeout_ms,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
