@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-const FIRST: Duration = Duration::from_millis(100);
+const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Waits of random length under a bound that doubles with every failure in a row.
@@ -13,25 +13,27 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
+    /// The part of its bound that a wait has at least.
+    least: f64,
     /// The bound of the wait before; `None` after a success.
     last: Option<Duration>,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self::new(FIRST, LONGEST)
+        Self { least: 0.5, ..Self::spread(FIRST, LONGEST) }
     }
 }
 
 impl Backoff {
-    /// Bounds from `first` up to `longest`.
-    pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest: longest.max(first), last: None }
+    /// Bounds from `first` up to `longest`, waits from nothing up to them: for very many that lose
+    /// the same server at once.
+    pub fn spread(first: Duration, longest: Duration) -> Self {
+        Self { first, longest: longest.max(first), least: 0.0, last: None }
     }
 
     /// The wait after one more failure. None after the first: most are a restart, or the cut of one
-    /// connection. The others are spread over the whole time up to their bound, so that clients do
-    /// not come back all at once.
+    /// connection. The others are random, so that clients do not come back all at once.
     pub fn next(&mut self) -> Duration {
         match self.last {
             None => {
@@ -41,7 +43,8 @@ impl Backoff {
             Some(last) => {
                 let bound = (last * 2).clamp(self.first, self.longest);
                 self.last = Some(bound);
-                bound.mul_f64(RandomState::new().hash_one(()) as f64 / u64::MAX as f64)
+                let random = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
+                bound.mul_f64(self.least + (1.0 - self.least) * random)
             }
         }
     }
@@ -61,20 +64,21 @@ mod tests {
         let mut backoff = Backoff::default();
         for _ in 0..2 {
             assert_eq!(backoff.next(), Duration::ZERO);
-            for bound in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
-                let next = backoff.next();
-                assert!(next <= Duration::from_millis(bound), "{next:?} of {bound} ms");
+            for bound in [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+                let (next, bound) = (backoff.next(), Duration::from_millis(bound));
+                assert!(next >= bound / 2 && next <= bound, "{next:?} of {bound:?}");
             }
             backoff.reset();
         }
     }
 
     #[test]
-    fn waits_are_spread() {
-        let mut backoff = Backoff::new(Duration::from_secs(8), Duration::from_secs(8));
+    fn waits_can_be_spread_over_all_the_time() {
+        let mut backoff = Backoff::spread(Duration::from_secs(8), Duration::from_secs(8));
         assert_eq!(backoff.next(), Duration::ZERO);
         let waits: Vec<_> = (0..64).map(|_| backoff.next()).collect();
-        assert!(waits.iter().any(|w| *w < Duration::from_secs(4)));
-        assert!(waits.iter().any(|w| *w > Duration::from_secs(4)));
+        assert!(waits.iter().any(|w| *w < Duration::from_secs(3)));
+        assert!(waits.iter().any(|w| *w > Duration::from_secs(5)));
+        assert!(waits.iter().all(|w| *w <= Duration::from_secs(8)));
     }
 }

@@ -55,7 +55,7 @@ pub(super) struct Limits {
 impl Follower {
     /// Follows from `position` on; `None`: from where the options say.
     pub fn new(stream: Stream, options: Arc<SubscribeOptions>, position: Option<i64>) -> Self {
-        let backoff = Backoff::new(options.first_backoff, options.longest_backoff);
+        let backoff = Backoff::spread(options.first_backoff, options.longest_backoff);
         Self { stream, options, state: State::Waiting(None), backoff, position, held: None }
     }
 
