@@ -11,7 +11,6 @@ pub(crate) mod park;
 
 use std::{
     pin::Pin,
-    process,
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -26,6 +25,7 @@ pub(crate) use driver::{Driver, Pinned};
 pub(crate) use locks::{lock, wait_until};
 
 use crate::{
+    boundary::process,
     client::{Error, Result, Status, Timeout},
     log::log,
 };

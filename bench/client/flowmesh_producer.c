@@ -1,5 +1,5 @@
 /* flowmesh_producer.c: producers, and the calls that an application would batch by itself.
- *   flowmesh_producer ENDPOINT produce THREADS SECONDS        a producer each, of events
+ *   flowmesh_producer ENDPOINT produce THREADS SECONDS [MAX]  a producer each, of events
  *   flowmesh_producer ENDPOINT write THREADS SECONDS BATCH    blocking writes of BATCH events
  *   flowmesh_producer ENDPOINT enqueue THREADS SECONDS        a producer each, of jobs
  * Rates count what the server has acknowledged, up to the end of the last flush. Allocations are
@@ -157,6 +157,9 @@ int main(int argc, char **argv)
             must(
                 flowmesh_producer_options_set_report_callback(options, on_reports, w, NULL, &error),
                 "callback", error);
+            if (argc > 5)
+                must(flowmesh_producer_options_set_max_batch_messages(options, w->batch, &error),
+                     "batch", error);
             must(jobs ? flowmesh_queue_producer_open(queue, options, &w->producer, &error)
                       : flowmesh_stream_producer_open(stream, options, &w->producer, &error),
                  "producer", error);

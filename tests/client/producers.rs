@@ -16,6 +16,7 @@ use flowmesh::client::{
     CallOptions, Client, NewMessage, Outcome, Producer, ProducerEvents, ProducerOptions, Queue, Reports,
     Status, Stream, Timeout,
 };
+use flowmesh_fault_proxy::Proxy;
 use flowmesh_proto::{
     v1,
     wire::{Header, MessageView},
@@ -26,6 +27,7 @@ use crate::{
     fake::{Answer, Fake, reply},
     open,
     outcomes::{client, wait_for_calls},
+    servers::serve,
 };
 
 const SOON: Timeout = Timeout::After(Duration::from_secs(20));
@@ -573,4 +575,52 @@ fn a_callback_may_send_and_close() {
     let seen: Vec<_> = reports.iter().collect();
     assert!(seen.iter().map(|(tag, _)| *tag).eq(0..50));
     assert!(seen.iter().all(|(_, stored)| *stored));
+}
+
+/// Sends through connections that are cut again and again; returns what the reports said, and
+/// the messages that the stream then holds.
+fn in_a_storm(retry_unknown: bool) -> (Vec<Seen>, Vec<usize>) {
+    const COUNT: usize = 3_000;
+    let server = serve("127.0.0.1:0");
+    let proxy = Proxy::start(&server).expect("proxy");
+    let client = open(&proxy.address().to_string());
+    let (events, reports, _room) = recorder();
+    let options = ProducerOptions { retry_unknown, max_batch_messages: 50, ..ProducerOptions::default() };
+    let producer = Producer::of_stream(&stream(&client), options, events).expect("open");
+    proxy.tell("storm 7 4000").expect("a storm");
+    for number in 0..COUNT {
+        send(&producer, number);
+    }
+    assert_eq!(producer.close(SOON), (0, Ok(())));
+    assert!(proxy.counts().accepted > 3, "connections were cut: {:?}", proxy.counts());
+    let seen: Vec<_> = reports.iter().collect();
+    assert!(seen.iter().map(|(tag, ..)| *tag).eq(0..COUNT), "one report for each, in order");
+    let payloads = stored(&stream(&open(&server)));
+    (seen, payloads.iter().map(|payload| payload.parse().expect("a number")).collect())
+}
+
+#[test]
+fn in_a_storm_reports_tell_the_truth_and_nothing_is_stored_twice() {
+    let (seen, stored) = in_a_storm(false);
+    assert!(stored.is_sorted_by(|a, b| a < b), "in order, and none twice");
+    let mut unknown = 0;
+    for (tag, result, _) in seen {
+        match result {
+            Ok(offset) => assert_eq!(stored[usize::try_from(offset).expect("from 0")], tag),
+            Err((_, Outcome::NotApplied)) => assert!(stored.binary_search(&tag).is_err(), "{tag} is stored"),
+            Err((_, Outcome::Unknown)) => unknown += 1,
+            Err((status, outcome)) => panic!("{tag}: {status}, {outcome:?}"),
+        }
+    }
+    assert!(unknown > 0, "the storm met a request under way");
+}
+
+#[test]
+fn in_a_storm_retry_unknown_stores_every_message_in_order() {
+    let (seen, stored) = in_a_storm(true);
+    let positions: Vec<_> =
+        seen.iter().map(|(tag, result, _)| (*tag, result.expect("it is stored"))).collect();
+    assert!(positions.is_sorted_by(|(_, a), (_, b)| a < b));
+    assert!(positions.iter().all(|(tag, at)| stored[usize::try_from(*at).expect("from 0")] == *tag));
+    assert!(stored.len() >= positions.len());
 }

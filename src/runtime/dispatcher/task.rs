@@ -4,12 +4,12 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    process,
     task::{Context, Poll, Wake, Waker},
 };
 
 use super::{Item, Shared};
 use crate::{
+    boundary::process,
     runtime::{lock, park, wait_until},
     sync::{
         Arc, Condvar, Instant, Mutex, MutexGuard, Weak,
