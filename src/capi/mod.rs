@@ -33,5 +33,6 @@ pub mod status;
 pub mod stream;
 pub mod stream_async;
 pub mod subscription;
+pub mod subscription_async;
 pub mod view;
 pub mod worker;

@@ -14,7 +14,7 @@ use super::{
         nullable::{
             NullableDrop, NullableError, NullableErrorPtr, NullableGroupState, NullableJob, NullableJobBatch,
             NullableKeyList, NullableMessageBatch, NullableOperation, NullableOperationBox,
-            NullableQueueStats, NullableRetryPolicy, NullableUserData, NullableValue,
+            NullableQueueStats, NullableRetryPolicy, NullableSubscription, NullableUserData, NullableValue,
         },
     },
     status::flowmesh_status_t,
@@ -102,6 +102,11 @@ pub type flowmesh_value_callback_t =
 /// Receives keys: free them with flowmesh_key_list_free.
 pub type flowmesh_key_list_callback_t =
     Option<unsafe extern "C" fn(error: NullableErrorPtr, keys: NullableKeyList, user_data: *mut c_void)>;
+
+/// Receives a subscription: free it with flowmesh_subscription_free.
+pub type flowmesh_subscription_callback_t = Option<
+    unsafe extern "C" fn(error: NullableErrorPtr, subscription: NullableSubscription, user_data: *mut c_void),
+>;
 
 /// Ends the call with FLOWMESH_CANCELLED, unless it has ended already: its callback runs once, soon,
 /// and tells which. A write that was cancelled may have happened, see flowmesh_error_outcome. Does

@@ -3,7 +3,7 @@
 use std::{
     ffi::{c_char, c_void},
     mem::MaybeUninit,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -21,11 +21,15 @@ use super::{
     },
     dispatch::{self, Delivery},
     message::flowmesh_message_batch_t,
+    operation::{Prepared, Work},
     status::flowmesh_status_t,
     stream::flowmesh_stream_t,
 };
 use crate::{
-    client::{Commit, Error, Status, Stream, SubscribeOptions, Subscription, SubscriptionState, Timeout},
+    client::{
+        CallOptions, CancelToken, Commit, Error, Status, Stream, SubscribeOptions, Subscription,
+        SubscriptionState, Timeout,
+    },
     runtime::{Dispatcher, deadline_after, lock},
 };
 
@@ -64,7 +68,7 @@ pub struct flowmesh_subscription_options_t {
 ///     flowmesh_subscription_close(sub, -1, NULL); // after this, no callback runs
 ///     flowmesh_subscription_free(sub);
 pub struct flowmesh_subscription_t {
-    pub(super) delivery: Delivery,
+    pub(super) delivery: Arc<Delivery>,
 }
 
 /// Releases `user_data`: called once, after the last call of the callback it came with, on any
@@ -378,25 +382,54 @@ pub extern "C" fn flowmesh_stream_subscribe(
 ) -> flowmesh_status_t {
     let user_data = UserData::new(user_data, drop_user_data);
     guard::call(error, || {
-        let callback = MessageCallback::new(callback, user_data)?;
+        let callback = MessageCallback::new(callback, user_data.into())?;
         let stream = &stream.required("stream")?.stream;
         let out = subscription.required("subscription")?;
-        let subscription = start(stream, options)?;
-        let state = options.and_then(|o| lock(&o.state).take());
-        let dispatcher = options.and_then(|o| lock(&o.dispatcher).clone());
-        let delivery = dispatch::deliver(subscription, callback, state, dispatcher.as_ref())?;
-        handle::give(out, flowmesh_subscription_t { delivery });
+        let starting = start(stream, options, CallOptions::default())?;
+        let subscription = stream.client().block_on(starting)?;
+        handle::give(out, deliver(subscription, callback, Delivering::of(options))?);
         Ok(())
     })
 }
 
-/// The subscription, with its position fixed.
-fn start(stream: &Stream, options: NullableSubscriptionOptions<'_>) -> Result<Subscription, Error> {
+/// The subscription, when its position is fixed.
+pub(super) fn start(
+    stream: &Stream,
+    options: NullableSubscriptionOptions<'_>,
+    call: CallOptions,
+) -> Result<impl Work<Subscription>, Error> {
     let chosen = options.map_or_else(defaults, |o| lock(&o.options).clone());
     let subscription = stream.subscribe(chosen)?;
-    let fixed = subscription.clone();
-    stream.client().block_on(async move { fixed.fix_position().await })?;
-    Ok(subscription)
+    Ok(async move {
+        subscription.fix_position(&call).await?;
+        Ok(subscription)
+    })
+}
+
+/// How a subscription with a callback is delivered.
+pub(super) struct Delivering {
+    state: Option<StateCallback>,
+    dispatcher: Option<Dispatcher>,
+}
+
+impl Delivering {
+    /// As the options say. They give up their state callback.
+    pub fn of(options: NullableSubscriptionOptions<'_>) -> Self {
+        Self {
+            state: options.and_then(|o| lock(&o.state).take()),
+            dispatcher: options.and_then(|o| lock(&o.dispatcher).clone()),
+        }
+    }
+}
+
+/// A subscription that is delivered to `callback`.
+pub(super) fn deliver(
+    subscription: Subscription,
+    callback: MessageCallback,
+    how: Delivering,
+) -> Result<flowmesh_subscription_t, Error> {
+    let delivery = dispatch::deliver(subscription, callback, how.state, how.dispatcher.as_ref())?;
+    Ok(flowmesh_subscription_t { delivery: Arc::new(delivery) })
 }
 
 /// Starts following without a callback: flowmesh_subscription_next gives the messages. As
@@ -431,20 +464,30 @@ pub extern "C" fn flowmesh_subscription_open(
     guard::call(error, || {
         let stream = &stream.required("stream")?.stream;
         let out = subscription.required("subscription")?;
-        if let Some(options) = options {
-            if lock(&options.state).is_some() {
-                return Err(Error::invalid("options must not hold a state callback: nothing calls back"));
-            }
-            if lock(&options.options).commit != Commit::Manual {
-                return Err(Error::invalid(
-                    "options must not hold a commit mode: commit with flowmesh_subscription_commit",
-                ));
-            }
-        }
-        let delivery = Delivery::pulled(start(stream, options)?);
-        handle::give(out, flowmesh_subscription_t { delivery });
+        let starting = start_pulled(stream, options, CallOptions::default())?;
+        handle::give(out, stream.client().block_on(starting)?);
         Ok(())
     })
+}
+
+/// A subscription without a callback, when its position is fixed.
+pub(super) fn start_pulled(
+    stream: &Stream,
+    options: NullableSubscriptionOptions<'_>,
+    call: CallOptions,
+) -> Result<impl Work<flowmesh_subscription_t>, Error> {
+    if let Some(options) = options {
+        if lock(&options.state).is_some() {
+            return Err(Error::invalid("options must not hold a state callback: nothing calls back"));
+        }
+        if lock(&options.options).commit != Commit::Manual {
+            return Err(Error::invalid(
+                "options must not hold a commit mode: commit with flowmesh_subscription_commit",
+            ));
+        }
+    }
+    let starting = start(stream, options, call)?;
+    Ok(async move { Ok(flowmesh_subscription_t { delivery: Arc::new(Delivery::pulled(starting.await?)) }) })
 }
 
 /// Gives the next messages: what has arrived, up to the limits of the options. Waits for the first
@@ -529,12 +572,7 @@ pub extern "C" fn flowmesh_subscription_seek(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let subscription = subscription.required("subscription")?.delivery.subscription().clone();
-        let options = options::read(options, "options")?.call()?;
-        let (client, inside) = (subscription.stream().client().clone(), subscription.calls_here());
-        client.block_on(async move { subscription.seek(offset, inside, &options).await })
-    })
+    guard::call(error, || seek(subscription, offset, options, None)?.wait())
 }
 
 /// The offset of the next message that will be handed out. Does not block; any thread.
@@ -601,12 +639,7 @@ pub extern "C" fn flowmesh_subscription_commit(
     options: NullableCallOptions,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || {
-        let subscription = subscription.required("subscription")?.delivery.subscription().clone();
-        let options = options::read(options, "options")?.call()?;
-        let client = subscription.stream().client().clone();
-        client.block_on(async move { subscription.commit(&options).await })
-    })
+    guard::call(error, || commit(subscription, options, None)?.wait())
 }
 
 /// Ends the subscription: no callback starts any more, and flowmesh_subscription_next gives
@@ -638,4 +671,29 @@ pub extern "C" fn flowmesh_subscription_close(
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_subscription_free(subscription: NullableSubscriptionBox) {
     guard::plain((), || handle::free(subscription));
+}
+
+// The operations, for both forms of each call.
+
+pub(super) fn seek(
+    subscription: Option<&flowmesh_subscription_t>,
+    offset: i64,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>, Error> {
+    let subscription = subscription.required("subscription")?.delivery.subscription().clone();
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    let (client, inside) = (subscription.stream().client().clone(), subscription.calls_here());
+    Ok(Prepared::new(client, async move { subscription.seek(offset, inside, &call).await }))
+}
+
+pub(super) fn commit(
+    subscription: Option<&flowmesh_subscription_t>,
+    options: NullableCallOptions,
+    token: Option<CancelToken>,
+) -> Result<Prepared<impl Work<()>>, Error> {
+    let subscription = subscription.required("subscription")?.delivery.subscription().clone();
+    let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    let client = subscription.stream().client().clone();
+    Ok(Prepared::new(client, async move { subscription.commit(&call).await }))
 }

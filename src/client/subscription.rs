@@ -166,14 +166,13 @@ impl Subscription {
 
     /// Fixes the position now: the first offset that will be delivered, which it returns. What is
     /// written from now on is not missed. Otherwise the first `next_batch` does it.
-    pub async fn fix_position(&self) -> Result<i64> {
+    pub async fn fix_position(&self, options: &CallOptions) -> Result<i64> {
         let shared = &self.0;
         if let Some(position) = shared.prefetch.position() {
             return Ok(position);
         }
         let start = shared.options.start_offset;
-        let position =
-            follower::literal(&shared.stream, &shared.options, start, &CallOptions::default()).await?;
+        let position = follower::literal(&shared.stream, &shared.options, start, options).await?;
         shared.prefetch.fix(position);
         Ok(position)
     }

@@ -3,7 +3,10 @@
 //! The user data is released exactly once: when the last owner of its [`UserData`] goes, which
 //! is after the last call, and also when the export that took it fails.
 
-use std::ffi::{CString, c_char, c_void};
+use std::{
+    ffi::{CString, c_char, c_void},
+    sync::Arc,
+};
 
 use super::jobs::HandledJob;
 use crate::{
@@ -34,6 +37,9 @@ pub struct UserData {
 // SAFETY: the header says that callbacks and releases run on threads of the library: the
 // application hands over data that bears it.
 unsafe impl Send for UserData {}
+// SAFETY: nothing is done with a shared one but to copy the pointer, for callbacks that the header
+// says may run at the same time.
+unsafe impl Sync for UserData {}
 
 impl UserData {
     /// Takes ownership.
@@ -44,6 +50,12 @@ impl UserData {
     /// The data, for a call.
     pub fn as_ptr(&self) -> *mut c_void {
         self.data
+    }
+}
+
+impl AsRef<UserData> for UserData {
+    fn as_ref(&self) -> &UserData {
+        self
     }
 }
 
@@ -59,12 +71,12 @@ impl Drop for UserData {
 /// Receives messages.
 pub struct MessageCallback {
     function: unsafe extern "C" fn(*const flowmesh_message_batch_t, *mut c_void),
-    user_data: UserData,
+    user_data: Arc<UserData>,
 }
 
 impl MessageCallback {
     /// A callback, which must not be NULL.
-    pub fn new(callback: flowmesh_message_callback_t, user_data: UserData) -> Result<Self> {
+    pub fn new(callback: flowmesh_message_callback_t, user_data: Arc<UserData>) -> Result<Self> {
         let function = callback.ok_or_else(|| Error::invalid("callback must not be NULL"))?;
         Ok(Self { function, user_data })
     }

@@ -15,20 +15,21 @@ use crate::{
         queue::flowmesh_queue_stats_t,
         retry_policy::flowmesh_retry_policy_t,
         stream::flowmesh_group_state_t,
+        subscription::flowmesh_subscription_t,
     },
     client::{Acked, Error, Result},
 };
 
 /// The application's callback for the result of one call. Dropping it uncalled releases the user
-/// data all the same.
-pub struct Completion<F> {
+/// data all the same, unless another callback shares them (`D` is then an `Arc`).
+pub struct Completion<F, D = UserData> {
     function: F,
-    user_data: UserData,
+    user_data: D,
 }
 
-impl<F> Completion<F> {
+impl<F, D: AsRef<UserData>> Completion<F, D> {
     /// A completion; the callback must not be NULL.
-    pub fn new(callback: Option<F>, user_data: UserData) -> Result<Self> {
+    pub fn new(callback: Option<F>, user_data: D) -> Result<Self> {
         let function = callback.ok_or_else(|| Error::invalid("callback must not be NULL"))?;
         Ok(Self { function, user_data })
     }
@@ -39,7 +40,7 @@ impl<F> Completion<F> {
         F: Callback<T>,
     {
         // SAFETY: the application gave function and data for each other.
-        unsafe { self.function.call(result, self.user_data.as_ptr()) };
+        unsafe { self.function.call(result, self.user_data.as_ref().as_ptr()) };
     }
 }
 
@@ -103,7 +104,13 @@ macro_rules! lent {
 }
 
 plain!(bool = false, i64 = -1);
-given!(flowmesh_value_t, flowmesh_key_list_t, flowmesh_message_batch_t, flowmesh_job_batch_t);
+given!(
+    flowmesh_value_t,
+    flowmesh_key_list_t,
+    flowmesh_message_batch_t,
+    flowmesh_job_batch_t,
+    flowmesh_subscription_t
+);
 lent!(flowmesh_group_state_t, flowmesh_queue_stats_t, flowmesh_retry_policy_t);
 
 impl Argument for Option<LeasedJob> {

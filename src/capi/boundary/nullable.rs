@@ -52,6 +52,7 @@ pub type NullableErrorPtr = *mut flowmesh_error_t;
 pub type NullableMessageBatch = *mut flowmesh_message_batch_t;
 pub type NullableJob = *mut flowmesh_job_t;
 pub type NullableJobBatch = *mut flowmesh_job_batch_t;
+pub type NullableSubscription = *mut flowmesh_subscription_t;
 pub type NullableValue = *mut flowmesh_value_t;
 pub type NullableKeyList = *mut flowmesh_key_list_t;
 pub type NullableGroupState = *const flowmesh_group_state_t;
