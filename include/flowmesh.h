@@ -76,7 +76,9 @@
  * COMPLETIONS
  *
  * Every call that can wait has a second form, named _async, that never does. In place of outputs it
- * takes a callback with `user_data` and `drop_user_data`; it copies its inputs and returns.
+ * takes a callback with `user_data` and `drop_user_data`; it copies its inputs and returns. Without
+ * one are flowmesh_dispatcher_run, flowmesh_shutdown, flowmesh_producer_send, which need not wait, and
+ * flowmesh_subscription_next, in whose place a subscription with a callback does.
  *
  *   FLOWMESH_OK      The call was accepted: its callback runs exactly once, whatever happens. It
  *                    gets the result, or an error: what the blocking form would return,
@@ -117,12 +119,14 @@
  *                    a thread of the library serves the connections: nothing is late because the
  *                    application does something else, and it is woken only for callbacks.
  *
- * It is chosen per client (flowmesh_client_options_set_dispatcher). Closing and shutting down wait for
- * callbacks, but never for a run that nobody makes: what is left on a dispatcher that you run is
- * run by the thread that closes. Inside a callback they do not wait. After FLOWMESH_OK no
- * callback of what was closed runs, and its user data is released. After FLOWMESH_DEADLINE_EXCEEDED
- * no message is delivered any more, but calls that were accepted still get their completion.
- * flowmesh_client_close_async closes without blocking an event loop.
+ * It is chosen per client, and per subscription, producer and worker (..._options_set_dispatcher).
+ * Those without one use their client's, only a worker has threads of its own, "flowmesh-worker".
+ * Completions come on the client's. Closing and shutting down wait for callbacks, but never for a
+ * run that nobody makes: what is left on a dispatcher that you run is run by the thread that
+ * closes. Inside a callback they do not wait. After FLOWMESH_OK no callback of what was closed
+ * runs, and its user data is released. After FLOWMESH_DEADLINE_EXCEEDED no message is delivered
+ * any more, but calls that were accepted still get their completion. flowmesh_client_close_async
+ * closes without blocking an event loop.
  *
  * GUARANTEES
  *
@@ -155,6 +159,10 @@
  *                                                                            its lease ends)
  *   ack                         -                             yes            nothing
  *   nack                        -                             no             (yours: NOT_FOUND)
+ *   worker                      jobs begin in the order of    acks, within   nothing
+ *                               their leases                  the lease;
+ *                                                             nacks that
+ *                                                             never left
  *   retry policy set, get;      last set wins                 yes            undo a set made in
  *     stats, list_dlq_jobs                                                   between
  *   kv set, delete              last write wins               yes            undo a write made
@@ -167,8 +175,9 @@
  * PROCESS
  *
  * The library starts its threads at the first use that needs one: "flowmesh-io" (connections,
- * and every _async call), "flowmesh-callback" (the default dispatcher, and each thread of others) and,
- * for embedded endpoints, those of the engine. It changes no
+ * and every _async call), "flowmesh-callback" (the default dispatcher, and each thread of others),
+ * "flowmesh-worker" (the threads of a worker without a dispatcher) and, for embedded endpoints, those
+ * of the engine. It changes no
  * signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit hooks. After
  * fork, calls in the child return FLOWMESH_FORKED and frees are safe, until
  * flowmesh_after_fork_child.
@@ -337,6 +346,54 @@ extern "C" {
 
 // As AFTER_CALLBACK, but at most once per interval.
 #define FLOWMESH_COMMIT_PERIODIC 2
+
+// The job is done: acknowledge it.
+#define FLOWMESH_VERDICT_ACK 1
+
+// The job is to be tried again: give it back. At its attempt limit it goes to the dead-letter queue,
+// which FLOWMESH_WORKER_DEAD_LETTERED tells.
+#define FLOWMESH_VERDICT_NACK 2
+
+// The job is the application's from now on: it settles it later, with flowmesh_job_settle, and frees
+// it. Until one of the two it counts as under way: so a program with one thread can have as many
+// jobs under way as the concurrency says.
+#define FLOWMESH_VERDICT_LEAVE 3
+
+// Jobs cannot be fetched, see the reason; the worker goes on trying, with growing pauses. Told once
+// until FLOWMESH_WORKER_FETCH_RESUMED.
+#define FLOWMESH_WORKER_FETCH_FAILED 1
+
+// Jobs can be fetched again.
+#define FLOWMESH_WORKER_FETCH_RESUMED 2
+
+// The lease of a job ended before its verdict was stored: while its handler ran, while it was left to
+// the application, before it was handed out, or before the server could be reached. The handler had
+// better stop: its verdict is not sent. The job comes again, or goes to the dead-letter queue at its
+// attempt limit.
+#define FLOWMESH_WORKER_LEASE_LOST 3
+
+// A job that was given back had reached its attempt limit, and is in the dead-letter queue.
+#define FLOWMESH_WORKER_DEAD_LETTERED 4
+
+// A verdict could not be stored, see the reason and its outcome. Unless it was applied all the same,
+// the job comes again at the end of its lease.
+#define FLOWMESH_WORKER_NOT_SETTLED 5
+
+// The worker has ended by itself, see the reason: the server refuses it, or its client was closed. It
+// fetches nothing more.
+#define FLOWMESH_WORKER_ENDED 6
+
+// As the server can. Found out when the worker opens, by a call of the standard health service, which
+// of all FlowMesh servers only the original engine lacks. The default.
+#define FLOWMESH_POLL_AUTO 0
+
+// The server waits until there is a job.
+#define FLOWMESH_POLL_LONG 1
+
+// One job at a time, without waiting at the server, 10 to 200 ms apart when there are none: for the
+// original engine, which loses jobs or stops otherwise. Its leases do not end by themselves, so late
+// verdicts are sent, and FLOWMESH_WORKER_LEASE_LOST is not told. Not for other servers.
+#define FLOWMESH_POLL_SAFE 2
 
 // Ends blocked calls from another thread: put it into the options of any number of calls. Once
 // cancelled it stays so. Thread-safe.
@@ -592,6 +649,34 @@ typedef struct flowmesh_subscription_t flowmesh_subscription_t;
 
 // A value that was read. Immutable, thread-safe.
 typedef struct flowmesh_value_t flowmesh_value_t;
+
+// How a worker works. Thread-safe; copied when the worker opens. Setters take the value or refuse it
+// (FLOWMESH_INVALID_ARGUMENT) and leave the old one; they do not block.
+typedef struct flowmesh_worker_options_t flowmesh_worker_options_t;
+
+// Hands the jobs of a queue to a handler and settles them by its verdicts. Thread-safe. It fetches
+// by long poll, hands a job over as soon as it comes, and sends verdicts in the background, many at
+// a time. What it promises: a job is handed out at most once per lease, and never when its lease is
+// over. An ack is repeated while the lease lasts, and never sent after its end, when it would take
+// the job from whoever has it by then; a nack is repeated only if the server has not seen it. A job
+// whose verdict is not stored comes again, so each job is handled at least once. Jobs are leased
+// ahead, so that short handlers need not wait for them, only as far as they have their turn within a
+// tenth of their lease by the handling times measured.
+//
+//     static flowmesh_verdict_t send_mail(flowmesh_job_t *job, int64_t *delay_ms, void *user_data)
+//     {
+//         if (deliver(job->payload, user_data)) {
+//             return FLOWMESH_VERDICT_ACK;
+//         }
+//         *delay_ms = 60000; // without it, the retry policy says when
+//         return FLOWMESH_VERDICT_NACK;
+//     }
+//
+//     status = flowmesh_worker_open(mails, NULL, send_mail, server, NULL, &worker, &error);
+//     ...
+//     status = flowmesh_worker_close(worker, 30000, NULL, &error); // lets handlers finish
+//     flowmesh_worker_free(worker);
+typedef struct flowmesh_worker_t flowmesh_worker_t;
 
 // How a call ended: FLOWMESH_OK, a gRPC code (1 to 16) or one of the library's own (from 100).
 // Values are never reused; be ready for ones that a later version adds.
@@ -922,6 +1007,46 @@ typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batc
 typedef void (*flowmesh_subscription_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE error,
                                                  flowmesh_subscription_t *FLOWMESH_NULLABLE subscription,
                                                  void *user_data);
+
+// How a worker asks for jobs: one of the FLOWMESH_POLL constants.
+typedef int32_t flowmesh_poll_mode_t;
+
+// What a worker tells beside its jobs: one of the FLOWMESH_WORKER constants.
+typedef int32_t flowmesh_worker_event_kind_t;
+
+// Something that happened to a worker, lent for the call. Reached only by pointer; later versions
+// append fields.
+typedef struct {
+    // What happened: one of the FLOWMESH_WORKER constants.
+    flowmesh_worker_event_kind_t kind;
+    // Deliveries of the job; 0 where it is not about a job.
+    int32_t attempts;
+    // The job's number in the queue; -1 where it is not about a job.
+    int64_t seq;
+    // The job's id, NUL-terminated; empty where it is not about a job.
+    char job_id[FLOWMESH_JOB_ID_SIZE];
+    // Why, lent for the call; NULL where there is no reason.
+    const flowmesh_error_t *reason;
+} flowmesh_worker_event_t;
+
+// Is told what happens to a worker: one call at a time, in order. On the worker's dispatcher, or
+// without one on its client's: so it may come while the handler runs.
+typedef void (*flowmesh_worker_event_callback_t)(const flowmesh_worker_event_t *event,
+                                                 void *user_data);
+
+// What a handler decides: one of the FLOWMESH_VERDICT constants.
+typedef int32_t flowmesh_verdict_t;
+
+// Handles a job and returns the verdict. `job` is lent for the call, unless the verdict is
+// FLOWMESH_VERDICT_LEAVE: then it is the application's, which may have settled and freed it already,
+// in any thread. *delay_ms is 0; with FLOWMESH_VERDICT_NACK it says how long until the job is due
+// again, at most a year (0 is what the retry policy says). Called by as many threads at once as the
+// concurrency says. It may block; flowmesh_job_time_left_ms says how long the job is still its own.
+// Anything else than a verdict, or a wrong delay, is FLOWMESH_VERDICT_NACK without a delay, and told
+// as FLOWMESH_WORKER_NOT_SETTLED.
+typedef flowmesh_verdict_t (*flowmesh_job_handler_t)(flowmesh_job_t *job,
+                                                     int64_t *delay_ms,
+                                                     void *user_data);
 
 // Releases `user_data`: called once, after the last call of the callback it came with, on any
 // thread. Also when the call that took it fails.
@@ -1399,8 +1524,8 @@ bool flowmesh_job_get_header(const flowmesh_job_t *job,
                              const char *key,
                              flowmesh_view_t *value);
 
-// Frees a job from flowmesh_queue_reserve, and every view into it; its lease stays. Not for jobs of
-// a batch. Does not block; any thread.
+// Frees a job from flowmesh_queue_reserve, or one that a worker's handler was called with, and every
+// view into it; its lease stays. Not for jobs of a batch. Does not block; any thread.
 void flowmesh_job_free(flowmesh_job_t *FLOWMESH_NULLABLE job);
 
 // Number of jobs; 0 for NULL. Does not block; any thread.
@@ -1801,6 +1926,17 @@ flowmesh_status_t flowmesh_producer_flush(const flowmesh_producer_t *producer,
                                           int64_t timeout_ms,
                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
 
+// flowmesh_producer_flush as an asynchronous call, see COMPLETIONS; the completion comes on the
+// client's dispatcher. Does not block; any thread, a callback of the producer too.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_flush_async(const flowmesh_producer_t *producer,
+                                                int64_t timeout_ms,
+                                                flowmesh_done_callback_t callback,
+                                                void *FLOWMESH_NULLABLE user_data,
+                                                flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
+
 // Accepts no more messages, sends what was accepted, and ends. Blocks for at most `timeout_ms` (0
 // does not wait, -1 for ever). At the timeout the producer gives up what has no outcome yet: those
 // messages are reported with FLOWMESH_CLOSED, not applied, or with an unknown outcome when they
@@ -1816,6 +1952,20 @@ flowmesh_status_t flowmesh_producer_close(const flowmesh_producer_t *producer,
                                           int64_t timeout_ms,
                                           size_t *FLOWMESH_NULLABLE unsent,
                                           flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_producer_close as an asynchronous call, see COMPLETIONS: `count` of the callback is how
+// many messages were given up. It comes on the client's dispatcher. Cancelling ends the wait only.
+// Does not block; any thread, a callback of the producer too.
+//
+// FLOWMESH_CLOSED: the client is closed already; use flowmesh_producer_close.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_producer_close_async(const flowmesh_producer_t *producer,
+                                                int64_t timeout_ms,
+                                                flowmesh_count_callback_t callback,
+                                                void *FLOWMESH_NULLABLE user_data,
+                                                flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Ends the producer as flowmesh_producer_close with timeout 0 does, and frees the handle. Messages
 // without an outcome are given up, and reported on the dispatcher. Does not block; any thread, a
@@ -2558,6 +2708,135 @@ flowmesh_status_t flowmesh_subscription_close_async(const flowmesh_subscription_
                                                     void *FLOWMESH_NULLABLE user_data,
                                                     flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Makes options with every default; free them with flowmesh_worker_options_free. Does not block; any
+// thread.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_new(flowmesh_worker_options_t **options,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Frees options. An event callback that no worker took is dropped. Does not block; any thread.
+void flowmesh_worker_options_free(flowmesh_worker_options_t *FLOWMESH_NULLABLE options);
+
+// How many jobs are under way at once. Default 1; 1 to 4096, without a dispatcher of the worker's own
+// at most 512: then it has so many threads.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_set_concurrency(const flowmesh_worker_options_t *options,
+                                                          size_t concurrency,
+                                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// How many jobs at most are leased ahead, beside those that can be handled at once. Default 16; 0 to
+// 100. More make a worker with short handlers faster; fewer leave more to others. None are leased
+// ahead until the first job is done, and none where a job would wait for longer than a tenth of its
+// lease.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_set_prefetch(const flowmesh_worker_options_t *options,
+                                                       size_t prefetch,
+                                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Length of the leases, at most 12 hours; 0, the default, is 30 s. Longer than a handler ever takes:
+// a job whose lease ends is handed out again.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_set_visibility_timeout_ms(const flowmesh_worker_options_t *options,
+                                                                    int64_t visibility_timeout_ms,
+                                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// How to ask for jobs. Default FLOWMESH_POLL_AUTO.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_set_poll_mode(const flowmesh_worker_options_t *options,
+                                                        flowmesh_poll_mode_t poll_mode,
+                                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has `dispatcher` call the handler and tell events. NULL, the default: the handler has threads of the
+// worker's own, named "flowmesh-worker", as many as the concurrency says. On a dispatcher that the
+// application runs, a handler that takes long should return FLOWMESH_VERDICT_LEAVE. The dispatcher
+// may be freed at once.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_set_dispatcher(const flowmesh_worker_options_t *options,
+                                                         const flowmesh_dispatcher_t *FLOWMESH_NULLABLE dispatcher,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Has `callback` told of events, by the next worker that opens with these options; setting it again
+// drops the one before. `drop_user_data` releases `user_data` once, after the last call, also when
+// this call fails.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_options_set_event_callback(const flowmesh_worker_options_t *options,
+                                                             flowmesh_worker_event_callback_t callback,
+                                                             void *FLOWMESH_NULLABLE user_data,
+                                                             flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                                             flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Starts to work on `queue`, which it keeps alive; a queue that does not exist is created. It connects
+// in the background: what fails there is told as an event. `drop_user_data` releases `user_data`
+// once, after the last call of the handler, also when this call fails. Close the worker with
+// flowmesh_worker_close, free it with flowmesh_worker_free. Does not block; any thread.
+//
+// FLOWMESH_RESOURCE_EXHAUSTED: no thread can be had.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_open(const flowmesh_queue_t *queue,
+                                       const flowmesh_worker_options_t *FLOWMESH_NULLABLE options,
+                                       flowmesh_job_handler_t handler,
+                                       void *FLOWMESH_NULLABLE user_data,
+                                       flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                       flowmesh_worker_t **worker,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Drains the worker: it fetches nothing more; handlers finish, and the few jobs leased ahead are
+// handled too, as giving them back would cost them an attempt; then their verdicts are stored. Blocks
+// up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left to the
+// application, so settle those first or in another thread. Inside a callback of this worker it
+// returns at once. Where the application runs the dispatcher, the calling thread makes the callbacks
+// that are still to be made. After FLOWMESH_OK no callback runs and user data has been released
+// (inside a callback: when the last one has returned). `unfinished`, if not NULL, receives how many
+// leased jobs have no stored verdict, on success and failure alike. A second close is fine. Any
+// thread. A job that was on its way to the worker comes again at the end of its lease.
+//
+// FLOWMESH_DEADLINE_EXCEEDED: jobs were under way at the timeout. None is begun any more and nothing
+// told; verdicts of those under way are still sent while the client is open.
+flowmesh_status_t flowmesh_worker_close(const flowmesh_worker_t *worker,
+                                        int64_t timeout_ms,
+                                        size_t *FLOWMESH_NULLABLE unfinished,
+                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// flowmesh_worker_close as an asynchronous call, see COMPLETIONS: `count` of the callback is how many
+// leased jobs have no stored verdict. It comes on the client's dispatcher. The worker drains from now
+// on; cancelling ends only the wait. Nobody makes callbacks but the dispatcher. Does not block; any
+// thread, a callback of the worker too.
+//
+// FLOWMESH_CLOSED: the client is closed already; use flowmesh_worker_close.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_worker_close_async(const flowmesh_worker_t *worker,
+                                              int64_t timeout_ms,
+                                              flowmesh_count_callback_t callback,
+                                              void *FLOWMESH_NULLABLE user_data,
+                                              flowmesh_drop_t FLOWMESH_NULLABLE drop_user_data,
+                                              flowmesh_operation_t **FLOWMESH_NULLABLE operation,
+                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Stops the worker at once: nothing more is fetched, handed out, sent or told. Jobs without a stored
+// verdict come again at the end of their lease. Handlers that run go on to their end; wait for them
+// with flowmesh_worker_close. Does not block; any thread, a callback's too.
+flowmesh_status_t flowmesh_worker_stop(const flowmesh_worker_t *worker,
+                                       flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Ends the worker as flowmesh_worker_close with timeout 0 does, and frees the handle. A handler that
+// is running goes on to its end, and its verdict is sent; none starts after this returns. Does not
+// block; any thread, a callback's too.
+void flowmesh_worker_free(flowmesh_worker_t *FLOWMESH_NULLABLE worker);
+
+// Gives the verdict on a job that its handler has left, or will leave, to the application:
+// FLOWMESH_VERDICT_ACK, or FLOWMESH_VERDICT_NACK, due again after `delay_ms` (at most a year; 0 is
+// what the retry policy says). It is sent in the background, as one that a handler returns, and makes
+// room for the next job. The job is still to be freed. Of several verdicts on a job the first counts;
+// also one by flowmesh_job_ack or flowmesh_job_nack. Does not block; any thread.
+//
+// FLOWMESH_FAILED_PRECONDITION: the job is none of a worker's, or has its verdict. FLOWMESH_CLOSED: the
+// worker was stopped or its client closed, so the verdict is not sent.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_job_settle(const flowmesh_job_t *job,
+                                      flowmesh_verdict_t verdict,
+                                      int64_t delay_ms,
+                                      flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 /* ---- Initialisers and inline helpers --------------------------------------------------------
  *
