@@ -28,6 +28,7 @@ use crate::{
         reader::offset_after,
         statistics::Statistics,
     },
+    log::log,
     runtime::lock,
 };
 
@@ -186,6 +187,7 @@ impl Prefetch {
     }
 
     fn tell_of(&self, generation: u64, notice: Progress) {
+        self.log(&notice);
         let mut inbox = lock(&self.inbox);
         if inbox.generation == generation {
             if let Progress::Connected(position) = notice {
@@ -197,7 +199,20 @@ impl Prefetch {
 
     /// Tells of something that the wire has nothing to do with.
     pub fn tell(&self, notice: Progress) {
+        self.log(&notice);
         tell(lock(&self.inbox), notice);
+    }
+
+    fn log(&self, notice: &Progress) {
+        let (client, path) = (self.statistics.client, &self.path);
+        match notice {
+            Progress::Connected(from) => {
+                log!(Info, "subscription", client, "following {path} from {from} on")
+            }
+            Progress::Lost(error) => log!(Warn, "subscription", client, "{error}; connecting again"),
+            Progress::CommitFailed(error) => log!(Warn, "subscription", client, "{error}"),
+            Progress::Messages => {}
+        }
     }
 
     /// Ends it, if it has not ended yet.
@@ -215,9 +230,12 @@ impl Prefetch {
             // A close is told even while it is paused.
             let anyway = error.status() == Status::CLOSED;
             inbox.state = (SubscriptionState::Ended, Some(error.clone()));
-            inbox.end = Some(error);
+            inbox.end = Some(error.clone());
             self.statistics.subscriptions.sub(1);
             wake(inbox, anyway);
+            if !anyway {
+                log!(Error, "subscription", self.statistics.client, "ended: {error}");
+            }
         }
         true
     }
