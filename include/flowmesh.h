@@ -151,6 +151,8 @@
  *                                                                            in between
  *   subscription                by offset, no gap and no      resumes after  nothing
  *                               repeat within the process     the last one
+ *   its automatic commits       one at a time, the latest;    by the next,   undo a commit that
+ *                               only what was handled         or the close   another made
  *   enqueue, replay_dlq_job     seq rises by one              no             (yours: enqueue
  *                                                                            twice; replay:
  *                                                                            NOT_FOUND)
