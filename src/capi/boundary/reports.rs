@@ -41,6 +41,7 @@ impl MessageData {
 #[derive(Default)]
 pub struct ReportBatch {
     reports: Vec<flowmesh_report_t>,
+    #[expect(clippy::vec_box, reason = "reports point to them while there come more")]
     errors: Vec<Box<flowmesh_error_t>>,
     ids: Vec<[c_char; FLOWMESH_JOB_ID_SIZE]>,
 }
