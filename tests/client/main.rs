@@ -1,5 +1,6 @@
 //! The client through its Rust interface: what the C API is built on.
 
+mod connections;
 mod embedded;
 mod endpoints;
 mod fake;
