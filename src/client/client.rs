@@ -277,7 +277,16 @@ impl Client {
             .await;
         match reply {
             Ok(()) => Ok(false),
-            Err(e) if e.is_from_server() => Ok(e.status() == Status::UNIMPLEMENTED),
+            Err(e) if e.is_from_server() => match e.status() {
+                Status::UNIMPLEMENTED => Ok(true),
+                // It knows the service, and only refuses this call.
+                Status::NOT_FOUND
+                | Status::INVALID_ARGUMENT
+                | Status::PERMISSION_DENIED
+                | Status::UNAUTHENTICATED => Ok(false),
+                // Anything else says nothing about the server.
+                _ => Err(e),
+            },
             Err(e) => Err(e),
         }
     }

@@ -302,6 +302,40 @@ fn close_lets_handlers_finish_and_stores_their_verdicts() {
     worker.try_close(PATIENCE).expect("a second close is fine");
 }
 
+/// Tells the thread that drops it.
+struct OnDrop(Sender<Option<String>>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.send(thread::current().name().map(str::to_owned));
+    }
+}
+
+#[test]
+fn callbacks_are_not_released_by_the_thread_that_drives_connections() {
+    for free in [false, true] {
+        let queue = queue(&crate::open("embedded:"));
+        enqueue(&queue, 1);
+        let (sender, released) = mpsc::channel();
+        let on_drop = OnDrop(sender);
+        let (handler, jobs) = pass_on();
+        let worker = Observed::open(&queue, &options(1), move |delivery| {
+            let _ = &on_drop;
+            handler(delivery);
+        });
+        let job = next(&jobs);
+        if free {
+            drop(worker);
+            job.ticket.settle(Verdict::Ack).expect("it is still sent");
+        } else {
+            job.ticket.settle(Verdict::Ack).expect("it works");
+            worker.close();
+        }
+        let thread = released.recv_timeout(PATIENCE).expect("it is released");
+        assert_ne!(thread.as_deref(), Some("flowmesh-io"));
+    }
+}
+
 #[test]
 fn close_at_its_timeout_says_what_is_left_and_loses_nothing() {
     let queue = queue(&crate::open("embedded:"));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use flowmesh_proto::v1::Job;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     super::{cancel::CancelToken, error::Error, lease::Lease, queues::Queue},
@@ -179,26 +179,56 @@ impl Shared {
     }
 
     /// Wakes who waits for a change of the state: the fetcher, and everybody when this is the end.
-    fn wake(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    fn wake(self: &Arc<Self>, state: MutexGuard<'_, State>) {
         if state.room() > 0 {
             self.room.notify_one();
         }
         if state.phase == Phase::Open {
             return;
         }
-        let callbacks = state.take_callbacks();
+        let release = state.may_release();
         drop(state);
-        if callbacks.is_some() {
-            // What is released may call close.
-            CALLING.with_borrow_mut(|calling| calling.push(self.address()));
-            drop(callbacks);
-            CALLING.with_borrow_mut(Vec::pop);
-            self.lock().released();
+        if release {
+            self.release_soon();
         }
+        self.ring();
+    }
+
+    /// Has all who wait for the worker look.
+    fn ring(&self) {
         self.room.notify_one();
         self.verdicts.notify_one();
         self.leases.notify_one();
         self.rest.notify_waiters();
+    }
+
+    /// Releases the callbacks. Not on a thread that drives connections: what is released may wait for
+    /// those.
+    fn release_soon(self: &Arc<Self>) {
+        if Handle::try_current().is_err() {
+            self.release();
+            return;
+        }
+        let shared = self.clone();
+        let once = Box::new(move || {
+            shared.release();
+        }) as Once;
+        self.lanes.events.post(self.queue.client().identity(), [once]);
+    }
+
+    /// Releases the callbacks, if that is due; false if not.
+    fn release(self: &Arc<Self>) -> bool {
+        let callbacks = self.lock().take_callbacks();
+        if callbacks.is_none() {
+            return false;
+        }
+        // What is released may call close.
+        CALLING.with_borrow_mut(|calling| calling.push(self.address()));
+        drop(callbacks);
+        CALLING.with_borrow_mut(Vec::pop);
+        self.lock().released();
+        self.ring();
+        true
     }
 
     /// A hand-over that was asked for. A thread of the worker's own goes on as long as jobs wait.
@@ -250,7 +280,7 @@ impl Shared {
     /// nobody makes.
     pub fn help(self: &Arc<Self>) -> bool {
         self.lanes.handlers.fd().is_some() && self.hand_over_one()
-            || self.lanes.events.fd().is_some() && self.tell_one()
+            || self.lanes.events.fd().is_some() && (self.tell_one() || self.release())
     }
 
     /// A job is not under way any more; true when its `verdict` will be sent.

@@ -353,14 +353,21 @@ impl State {
                 && self.settling == 0
     }
 
-    /// Takes the callbacks out to be released, when the last call of theirs is over.
-    pub fn take_callbacks(&mut self) -> Option<Arc<Callbacks>> {
+    /// Whether the callbacks are to be released: their last call is over.
+    pub fn may_release(&self) -> bool {
         let quiet = self.calls == 0 && self.events.is_empty();
         let over = self.phase >= Phase::Ended && (self.mute || self.nothing_to_send())
             || self.phase == Phase::Draining && self.nothing_to_send();
-        let callbacks = if quiet && over { self.callbacks.take() } else { None };
-        self.releasing |= callbacks.is_some();
-        callbacks
+        quiet && over && self.callbacks.is_some()
+    }
+
+    /// Takes the callbacks out to be released, when they are to be.
+    pub fn take_callbacks(&mut self) -> Option<Arc<Callbacks>> {
+        if !self.may_release() {
+            return None;
+        }
+        self.releasing = true;
+        self.callbacks.take()
     }
 
     /// The callbacks are released.
