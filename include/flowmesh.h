@@ -70,8 +70,8 @@
  *
  * Traces. `traceparent` and `tracestate` (W3C Trace Context) in the options of a call go to the
  * server with it. Calls that store an event or a job also put them into its headers, under these
- * names, unless it has a header "traceparent" already; flowmesh_message_get_header and
- * flowmesh_job_get_header find them there. A malformed one is FLOWMESH_INVALID_ARGUMENT.
+ * names, unless it names a trace itself, in its flowmesh_event_t or by a header "traceparent";
+ * flowmesh_message_get_header and flowmesh_job_get_header find them there. A malformed one is FLOWMESH_INVALID_ARGUMENT.
  *
  * COMPLETIONS
  *
@@ -176,13 +176,19 @@
  *
  * PROCESS
  *
- * The library starts its threads at the first use that needs one: "flowmesh-io" (connections,
- * and every _async call), "flowmesh-callback" (the default dispatcher, and each thread of others),
- * "flowmesh-worker" (the threads of a worker without a dispatcher) and, for embedded endpoints, those
- * of the engine. It changes no
- * signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit hooks. After
- * fork, calls in the child return FLOWMESH_FORKED and frees are safe, until
- * flowmesh_after_fork_child.
+ * The library starts its threads at the first use that needs one: one "flowmesh-io" for all
+ * connections and _async calls (and for a second another, where a host name was resolved), one
+ * "flowmesh-callback" for the default dispatcher and as many as you ask for in others, the
+ * "flowmesh-worker" of workers without a dispatcher and, for each embedded engine, a fixed few.
+ * Their number does not grow with clients, handles or calls. Signals are blocked in them, and they
+ * sleep while there is nothing to do: no timer wakes an idle library.
+ *
+ * It changes no signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit
+ * hooks. exit and return from main need no preparation, whatever is under way, also in a callback;
+ * handlers of exit and static destructors may still close and free. dlclose is harmless: the code
+ * stays loaded; call flowmesh_shutdown before, so that no thread is left. After fork, calls in the
+ * child return FLOWMESH_FORKED and frees are safe, until flowmesh_after_fork_child; the parent
+ * goes on undisturbed.
  */
 #ifndef FLOWMESH_H
 #define FLOWMESH_H
@@ -810,6 +816,11 @@ typedef struct {
     const flowmesh_header_t *headers;
     // Number of headers.
     size_t header_count;
+    // Trace that the event, or the job of a producer, belongs to: a W3C `traceparent`; NULL for that
+    // of the call, if there is one. A header of that name counts more.
+    const char *traceparent;
+    // Its `tracestate`; NULL for none.
+    const char *tracestate;
 } flowmesh_event_t;
 
 // What became of one message. Borrowed from its batch; later versions append fields, so never
@@ -2845,7 +2856,7 @@ flowmesh_status_t flowmesh_job_settle(const flowmesh_job_t *job,
  * An _INIT macro lists every field of its struct: size first, then the defaults.
  */
 #define FLOWMESH_VIEW_INIT {NULL, 0}
-#define FLOWMESH_EVENT_INIT {sizeof(flowmesh_event_t), FLOWMESH_VIEW_INIT, NULL, 0}
+#define FLOWMESH_EVENT_INIT {sizeof(flowmesh_event_t), FLOWMESH_VIEW_INIT, NULL, 0, NULL, NULL}
 #define FLOWMESH_CALL_OPTIONS_INIT {sizeof(flowmesh_call_options_t), 0, NULL, NULL, NULL}
 #define FLOWMESH_WRITE_OPTIONS_INIT {sizeof(flowmesh_write_options_t), 0, NULL, NULL, NULL}
 #define FLOWMESH_READ_OPTIONS_INIT {sizeof(flowmesh_read_options_t), 0, NULL, NULL, NULL, 0, 0}

@@ -3,6 +3,6 @@
 
 pub(crate) use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak, atomic},
-    thread, thread_local,
+    thread,
     time::Instant,
 };

@@ -170,6 +170,7 @@ impl flowmesh_message_batch_t {
 
 /// Closes a client and waits for its callbacks; see `flowmesh_client_close`.
 pub fn close_client(client: &Client, timeout: Timeout) -> Result<()> {
+    client.check_process()?;
     let deadline = deadline_after(timeout);
     if client.dispatchers().iter().any(Dispatcher::is_current) {
         return match client.wait(client.close(Timeout::After(Duration::ZERO))) {

@@ -52,6 +52,11 @@ pub struct flowmesh_event_t {
     pub headers: *const flowmesh_header_t,
     /// Number of headers.
     pub header_count: usize,
+    /// Trace that the event, or the job of a producer, belongs to: a W3C `traceparent`; NULL for that
+    /// of the call, if there is one. A header of that name counts more.
+    pub traceparent: *const c_char,
+    /// Its `tracestate`; NULL for none.
+    pub tracestate: *const c_char,
 }
 
 /// Options of flowmesh_stream_write. Start from FLOWMESH_WRITE_OPTIONS_INIT.

@@ -26,7 +26,7 @@ mod rules;
 mod statistics;
 mod streams;
 mod subscription;
-mod trace;
+pub(crate) mod trace;
 mod transport;
 mod worker;
 
@@ -45,7 +45,6 @@ pub use reader::Reader;
 pub use statistics::ClientStats;
 pub use streams::Stream;
 pub use subscription::{Commit, Progress, SubscribeOptions, Subscription, SubscriptionState};
-pub(crate) use trace::TRACEPARENT;
 pub use trace::TraceContext;
 pub use worker::{
     Callbacks, Delivery, EventCallback, JobName, PollMode, Ticket, Verdict, Worker, WorkerEvent,

@@ -101,7 +101,13 @@ impl Queue {
         if let Some(trace) = &options.trace
             && !headers.contains_key(TRACEPARENT)
         {
-            headers.extend(trace.headers().map(|(name, value)| (name.to_owned(), value.to_owned())));
+            headers.extend(
+                trace
+                    .headers()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            );
         }
         let call = self.0.call("enqueue to", Effect::Once, options);
         let request =

@@ -25,16 +25,9 @@ pub struct TraceContext {
 impl TraceContext {
     /// A context as it travels; INVALID_ARGUMENT when it breaks the standard's form.
     pub fn new(traceparent: &str, tracestate: Option<&str>) -> Result<Self> {
-        if !is_traceparent(traceparent.as_bytes()) {
-            return Err(Error::invalid(format!(
-                "traceparent must be 2, 32, 16 and 2 lower-case hex digits with `-` between them, ids not all \
-                 zero (W3C Trace Context), got {traceparent:?}"
-            )));
-        }
-        let state = tracestate.map(state).transpose()?;
-        let parent =
-            traceparent.parse().map_err(|_| Error::invalid("traceparent must be printable ASCII"))?;
-        Ok(Self { parent, state })
+        check(traceparent, tracestate)?;
+        let value = |text: &str| text.parse().map_err(|_| Error::invalid("a trace must be printable ASCII"));
+        Ok(Self { parent: value(traceparent)?, state: tracestate.map(value).transpose()? })
     }
 
     pub(crate) fn put_into(&self, metadata: &mut MetadataMap) {
@@ -45,21 +38,36 @@ impl TraceContext {
     }
 
     /// What goes into the headers of an event or job that does not name a trace itself.
-    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        std::iter::once((TRACEPARENT, &self.parent))
-            .chain(self.state.as_ref().map(|state| (TRACESTATE, state)))
-            // Both were made from text.
-            .filter_map(|(name, value)| value.to_str().ok().map(|text| (name, text)))
+    pub(crate) fn headers(&self) -> Headers<'_> {
+        // Both were made from text.
+        let state = self.state.as_ref().and_then(|state| state.to_str().ok());
+        self.parent.to_str().map_or([None, None], |parent| headers(parent, state))
     }
 }
 
-fn state(text: &str) -> Result<MetadataValue<Ascii>> {
-    if !(1..=MAX_STATE_BYTES).contains(&text.len()) || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+/// Names and values of at most two headers.
+pub(crate) type Headers<'a> = [Option<(&'static str, &'a str)>; 2];
+
+/// The headers of a well-formed context.
+pub(crate) fn headers<'a>(traceparent: &'a str, tracestate: Option<&'a str>) -> Headers<'a> {
+    [Some((TRACEPARENT, traceparent)), tracestate.map(|state| (TRACESTATE, state))]
+}
+
+/// Whether a context has the standard's form.
+pub(crate) fn check(traceparent: &str, tracestate: Option<&str>) -> Result<()> {
+    if !is_traceparent(traceparent.as_bytes()) {
+        return Err(Error::invalid(format!(
+            "traceparent must be 2, 32, 16 and 2 lower-case hex digits with `-` between them, ids not all zero \
+             (W3C Trace Context), got {traceparent:?}"
+        )));
+    }
+    let printable = |text: &str| text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    if tracestate.is_some_and(|text| !(1..=MAX_STATE_BYTES).contains(&text.len()) || !printable(text)) {
         return Err(Error::invalid(format!(
             "tracestate must be 1 to {MAX_STATE_BYTES} printable ASCII bytes"
         )));
     }
-    text.parse().map_err(|_| Error::invalid("tracestate must be printable ASCII"))
+    Ok(())
 }
 
 /// The form of version 00; later versions begin alike and may go on behind another `-`.
@@ -123,7 +131,6 @@ mod tests {
         context.put_into(&mut metadata);
         assert_eq!(metadata.get(TRACEPARENT).and_then(|v| v.to_str().ok()), Some(PARENT));
         assert_eq!(metadata.get(TRACESTATE).and_then(|v| v.to_str().ok()), Some("v=1"));
-        let headers: Vec<_> = context.headers().collect();
-        assert_eq!(headers, [(TRACEPARENT, PARENT), (TRACESTATE, "v=1")]);
+        assert_eq!(context.headers(), [Some((TRACEPARENT, PARENT)), Some((TRACESTATE, "v=1"))]);
     }
 }

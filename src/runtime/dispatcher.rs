@@ -16,7 +16,6 @@ mod task;
 mod tests;
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, HashMap, VecDeque},
     io,
     os::fd::RawFd,
@@ -32,8 +31,7 @@ use crate::{
     sync::{
         Arc, Condvar, Instant, Mutex, Weak,
         atomic::Ordering,
-        thread::{self, JoinHandle},
-        thread_local,
+        thread::{self, JoinHandle, ThreadId},
     },
 };
 
@@ -66,6 +64,9 @@ struct Shared {
     rest: Condvar,
     /// Raised while the application is to call `run`; `None` where the library runs callbacks.
     event: Option<EventFd>,
+    /// The threads that are in a callback. Not thread-local: those end before the handlers of exit
+    /// run, which a callback may be in.
+    inside: Mutex<Vec<ThreadId>>,
 }
 
 #[derive(Default)]
@@ -95,11 +96,6 @@ struct Queue {
     heir: Option<Dispatcher>,
 }
 
-thread_local! {
-    /// The dispatchers whose callbacks this thread is in, by address.
-    static INSIDE: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Dispatcher {
     /// The default one.
     pub fn start() -> io::Result<Self> {
@@ -117,7 +113,13 @@ impl Dispatcher {
     }
 
     fn new(event: Option<EventFd>, generation: Option<Arc<Generation>>) -> Self {
-        let shared = Shared { queue: Mutex::default(), bell: Condvar::new(), rest: Condvar::new(), event };
+        let shared = Shared {
+            queue: Mutex::default(),
+            bell: Condvar::new(),
+            rest: Condvar::new(),
+            event,
+            inside: Mutex::default(),
+        };
         let threads = Mutex::new(OwnedByProcess::new(Vec::new()));
         Self(Arc::new(Owner { shared: Arc::new(shared), threads, generation }))
     }
@@ -380,8 +382,8 @@ impl Shared {
 
     /// Calls what the application wants called.
     fn run(self: &Arc<Self>, item: Item) {
-        let here = Arc::as_ptr(self).addr();
-        INSIDE.with_borrow_mut(|inside| inside.push(here));
+        let me = thread::current().id();
+        lock(&self.inside).push(me);
         match item {
             Item::Task(task) => {
                 if let Some(at) = task.run(self.event.is_none()) {
@@ -400,12 +402,15 @@ impl Shared {
                 self.completed(group);
             }
         }
-        INSIDE.with_borrow_mut(Vec::pop);
+        let mut inside = lock(&self.inside);
+        if let Some(at) = inside.iter().position(|thread| *thread == me) {
+            inside.swap_remove(at);
+        }
     }
 
     fn is_current(&self) -> bool {
-        let here = std::ptr::from_ref(self).addr();
-        INSIDE.with_borrow(|inside| inside.contains(&here))
+        let me = thread::current().id();
+        lock(&self.inside).contains(&me)
     }
 
     /// A task has ended.

@@ -125,9 +125,7 @@ impl Driver {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        // Inside a runtime of the host's own, this thread cannot drive a second one.
-        let may_drive = Handle::try_current().is_err();
-        let turn = Turn::start(&self.shared, may_drive)?;
+        let turn = Turn::start(&self.shared, may_drive())?;
         if turn.drives {
             let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
             return match &*runtime {
@@ -320,8 +318,7 @@ impl<'a> Turn<'a> {
 
     /// The turn of a thread that runs an application's dispatcher; `None` where it may not drive.
     fn of_runner(shared: &'a Shared) -> Option<Self> {
-        // Inside a runtime of the host's own, this thread cannot drive a second one.
-        if Handle::try_current().is_ok() {
+        if !may_drive() {
             return None;
         }
         let mut roles = lock(&shared.roles);
@@ -358,6 +355,12 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         lock(&self.0.roles).pins -= 1;
     }
+}
+
+/// Inside a runtime of the host's own, this thread cannot drive a second one; nor can it when it is
+/// ending, its thread-locals gone.
+fn may_drive() -> bool {
+    Handle::try_current().is_err_and(|e| e.is_missing_context())
 }
 
 fn wait_for<'a, T>(bell: &Condvar, guard: MutexGuard<'a, T>, time: Duration) -> MutexGuard<'a, T> {

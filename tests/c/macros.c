@@ -78,7 +78,7 @@ static void sizes_of_the_first_release(void **state)
     (void)state;
     assert_int_equal(sizeof(flowmesh_view_t), 16);
     assert_int_equal(sizeof(flowmesh_header_t), 32);
-    assert_true(sizeof(flowmesh_event_t) >= 40);
+    assert_true(sizeof(flowmesh_event_t) >= 56);
     assert_true(sizeof(flowmesh_call_options_t) >= 40);
     assert_true(sizeof(flowmesh_write_options_t) >= 40);
     assert_true(sizeof(flowmesh_read_options_t) >= 48);

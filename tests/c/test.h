@@ -127,6 +127,15 @@ static inline int64_t write_numbers(const flowmesh_stream_t *stream, int first, 
     return offset;
 }
 
+/* Has `producer` send a message. */
+static inline void send_one(const flowmesh_producer_t *producer)
+{
+    flowmesh_event_t event = FLOWMESH_EVENT_INIT;
+    flowmesh_error_t *error = NULL;
+    event.payload = FLOWMESH_VIEW_LITERAL("x");
+    OK(flowmesh_producer_send(producer, &event, NULL, -1, &error));
+}
+
 static inline void check_view(flowmesh_view_t view, const char *text)
 {
     assert_int_equal(view.len, strlen(text));

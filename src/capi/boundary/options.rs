@@ -23,7 +23,7 @@ use crate::{
             flowmesh_write_options_t,
         },
     },
-    client::{CallOptions, Error, Result, Timeout, TraceContext},
+    client::{CallOptions, Error, Result, Timeout, TraceContext, trace},
 };
 
 /// A `#[repr(C)]` struct whose first field is `size: usize`.
@@ -64,7 +64,7 @@ size_prefixed! {
     flowmesh_reserve_options_t = 56
     flowmesh_nack_options_t = 48
     flowmesh_set_options_t = 48
-    flowmesh_event_t = 40
+    flowmesh_event_t = 56
     flowmesh_group_state_t = 32
     flowmesh_queue_stats_t = 56
     flowmesh_client_stats_t = 176
@@ -168,10 +168,19 @@ fn call(
 }
 
 /// A trace context given as two texts.
-pub fn trace(traceparent: *const c_char, tracestate: *const c_char) -> Result<Option<TraceContext>> {
+fn trace(traceparent: *const c_char, tracestate: *const c_char) -> Result<Option<TraceContext>> {
+    let texts = trace_texts(traceparent, tracestate)?;
+    texts.map(|(parent, state)| TraceContext::new(parent, state)).transpose()
+}
+
+/// `traceparent` and `tracestate`, which are well-formed.
+pub fn trace_texts<'a>(
+    traceparent: *const c_char,
+    tracestate: *const c_char,
+) -> Result<Option<(&'a str, Option<&'a str>)>> {
     let state = view::nullable_text(tracestate, "tracestate")?;
     match view::nullable_text(traceparent, "traceparent")? {
-        Some(parent) => TraceContext::new(parent, state).map(Some),
+        Some(parent) => trace::check(parent, state).map(|()| Some((parent, state))),
         None if state.is_some() => Err(Error::invalid("tracestate must not be given without a traceparent")),
         None => Ok(None),
     }

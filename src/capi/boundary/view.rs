@@ -17,7 +17,10 @@ use crate::{
         stream::flowmesh_event_t,
         view::{flowmesh_header_t, flowmesh_view_t},
     },
-    client::{Error, Result, Status, TRACEPARENT, TraceContext},
+    client::{
+        Error, Result, Status, TraceContext,
+        trace::{self, TRACEPARENT},
+    },
 };
 
 /// No bytes.
@@ -130,14 +133,31 @@ pub fn headers(
 pub fn event<'a>(
     event: *const flowmesh_event_t,
 ) -> Result<(&'a [u8], impl Iterator<Item = wire::Header<'a>> + Clone)> {
-    let event = options::read_required(event, "event")?;
+    parts(options::read_required(event, "event")?, None)
+}
+
+/// Payload and headers. An event that names no trace, neither in its headers nor beside them,
+/// belongs to that of the call.
+fn parts<'a>(
+    event: flowmesh_event_t,
+    call: Option<&'a TraceContext>,
+) -> Result<(&'a [u8], impl Iterator<Item = wire::Header<'a>> + Clone)> {
     let payload = bytes(event.payload, "payload")?;
     let headers = header_slice(event.headers, event.header_count, "headers")?;
+    let mut named = false;
     for h in headers {
-        header(h, "headers")?;
+        named |= header(h, "headers")?.key == TRACEPARENT;
     }
+    let own = options::trace_texts(event.traceparent, event.tracestate)?;
+    let trace = match (own, call) {
+        _ if named => [None, None],
+        (Some((parent, state)), _) => trace::headers(parent, state),
+        (None, Some(call)) => call.headers(),
+        (None, None) => [None, None],
+    };
+    let trace = trace.into_iter().flatten().map(|(key, value)| wire::Header { key, value });
     // Each was checked right above, so that none is left out.
-    Ok((payload, headers.iter().filter_map(|h| header(h, "").ok())))
+    Ok((payload, headers.iter().filter_map(|h| header(h, "").ok()).chain(trace)))
 }
 
 /// Events in wire form, all in one buffer. The size of the first is the stride of the array. An
@@ -168,24 +188,14 @@ pub fn events(
             )));
         }
         let event = options::read_required(event, &name)?;
-        let payload = bytes(event.payload, "payload").map_err(|e| within(&name.to_string(), &e))?;
+        let (payload, headers) = parts(event, trace).map_err(|e| within(&name.to_string(), &e))?;
         if payload.is_empty() {
             return Err(Error::invalid(format!("{name}.payload must not be empty")));
-        }
-        let headers = header_slice(event.headers, event.header_count, "headers")
-            .map_err(|e| within(&name.to_string(), &e))?;
-        for h in headers {
-            header(h, "headers").map_err(|e| within(&name.to_string(), &e))?;
         }
         if index == 0 {
             buffer.reserve(count.saturating_mul(payload.len() + 16).min(8 << 20));
         }
-        // Each was checked right above, so that none is left out.
-        let own = headers.iter().filter_map(|h| header(h, "").ok());
-        let trace = trace.filter(|_| own.clone().all(|h| h.key != TRACEPARENT));
-        let added = trace.into_iter().flat_map(TraceContext::headers);
-        let added = added.map(|(key, value)| wire::Header { key, value });
-        wire::encode_event(&mut buffer, payload, own.chain(added));
+        wire::encode_event(&mut buffer, payload, headers);
         ends.push(buffer.len());
     }
     let mut buffer = buffer.freeze();
