@@ -40,7 +40,7 @@ pub(super) struct Follower {
 enum State {
     /// To be connected, not before the instant.
     Waiting(Option<Instant>),
-    Connected(OwnedByProcess<Streaming<SubscribeResponse>>),
+    Connected(Box<OwnedByProcess<Streaming<SubscribeResponse>>>),
 }
 
 /// How much to receive at once.
@@ -158,7 +158,7 @@ impl Follower {
         // messages.
         match wire.client(StreamServiceClient::new).subscribe(request).await {
             Ok(reply) => {
-                self.state = State::Connected(OwnedByProcess::new(reply.into_inner()));
+                self.state = State::Connected(Box::new(OwnedByProcess::new(reply.into_inner())));
                 Ok(Progress::Connected(position))
             }
             Err(status) => self.lost(Failure::new(&status)),
