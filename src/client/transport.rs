@@ -85,6 +85,7 @@ impl tower::Service<http::Request<Body>> for Transport {
 }
 
 /// The reply to come.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per remote call")]
 pub(crate) enum Response {
     Remote(http2::Response),
     Embedded(embedded::Response),

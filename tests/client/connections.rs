@@ -289,7 +289,7 @@ fn subscriptions_take_further_connections_and_leave_the_calls_theirs() {
         let options =
             SubscribeOptions { consumer_group: "g".into(), start_offset: 0, ..SubscribeOptions::default() };
         let stream = client.stream("t", "n", "s").expect("names");
-        let mut subscription = stream.subscribe(options).expect("subscribe");
+        let subscription = stream.subscribe(options).expect("subscribe");
         let progress = client.wait(subscription.next_batch(&mut Vec::new()));
         assert_eq!(progress, Ok(Progress::Connected(0)));
         subscriptions.push(subscription);
@@ -436,8 +436,7 @@ fn a_slow_consumer_of_small_frames_keeps_its_connection() {
     });
     let client = client(address);
     let options = SubscribeOptions { consumer_group: "g".into(), start_offset: 0, ..Default::default() };
-    let mut subscription =
-        client.stream("t", "n", "s").and_then(|s| s.subscribe(options)).expect("subscribe");
+    let subscription = client.stream("t", "n", "s").and_then(|s| s.subscribe(options)).expect("subscribe");
     let mut batch = Vec::new();
     let connected = client.wait(subscription.next_batch(&mut batch));
     assert_eq!(connected, Ok(Progress::Connected(0)));
