@@ -55,7 +55,10 @@ impl ProducerEvents<usize> for Recorder {
     }
 }
 
-fn recorder() -> (Option<Box<dyn ProducerEvents<usize>>>, Receiver<Seen>, Receiver<()>) {
+/// Where the events of a producer go whose messages have numbers.
+type Events = Option<Box<dyn ProducerEvents<usize>>>;
+
+fn recorder() -> (Events, Receiver<Seen>, Receiver<()>) {
     let (seen, reports) = mpsc::channel();
     let (writable, room) = mpsc::channel();
     (Some(Box::new(Recorder { seen, writable })), reports, room)
