@@ -112,10 +112,10 @@ fn a_wake_ends_one_wait() {
     let dispatcher = own();
     let waiting = dispatcher.clone();
     let thread = thread::spawn(move || waiting.run(0, None));
-    dispatcher.wake();
+    dispatcher.wake().expect("it is the application's");
     assert_eq!(thread.join().expect("no panic"), Ok(0));
     assert!(!is_readable(&dispatcher));
-    dispatcher.wake();
+    dispatcher.wake().expect("it is the application's");
     assert!(is_readable(&dispatcher));
     assert_eq!(dispatcher.run(0, Some(Instant::now())), Ok(0));
     assert!(!is_readable(&dispatcher));
@@ -150,7 +150,7 @@ fn several_threads_share_the_work_of_one_dispatcher() {
     let mut ended = 0;
     let mut left = threads;
     while !left.is_empty() {
-        dispatcher.wake();
+        dispatcher.wake().expect("it is the application's");
         let (over, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(thread::JoinHandle::is_finished);
         ended += over.into_iter().map(|t| t.join().expect("no panic")).sum::<usize>();
         left = rest;
