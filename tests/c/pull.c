@@ -347,9 +347,9 @@ static void wrong_arguments_are_named(void **state)
     FAILS(FLOWMESH_INVALID_ARGUMENT, "interval_ms",
           flowmesh_subscription_options_set_commit_mode(options, FLOWMESH_COMMIT_PERIODIC, 0,
                                                         &error));
-    FAILS(FLOWMESH_INVALID_ARGUMENT, "interval_ms",
-          flowmesh_subscription_options_set_commit_mode(options, FLOWMESH_COMMIT_MANUAL, 5,
-                                                        &error));
+    FAILS(
+        FLOWMESH_INVALID_ARGUMENT, "interval_ms",
+        flowmesh_subscription_options_set_commit_mode(options, FLOWMESH_COMMIT_MANUAL, 5, &error));
     FAILS(FLOWMESH_INVALID_ARGUMENT, "max_bytes",
           flowmesh_subscription_options_set_max_prefetch_bytes(options, 0, &error));
     FAILS(FLOWMESH_INVALID_ARGUMENT, "first_ms",
