@@ -181,7 +181,8 @@
  * "flowmesh-callback" for the default dispatcher and as many as you ask for in others, the
  * "flowmesh-worker" of workers without a dispatcher and, for each embedded engine, a fixed few.
  * Their number does not grow with clients, handles or calls. Signals are blocked in them, and they
- * sleep while there is nothing to do: no timer wakes an idle library.
+ * sleep while there is nothing to do. What waits for jobs asks again every 20 s, as no server waits
+ * longer; with FLOWMESH_POLL_SAFE up to five times a second. No other timer wakes an idle library.
  *
  * It changes no signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit
  * hooks. exit and return from main need no preparation, whatever is under way, also in a callback;

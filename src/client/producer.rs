@@ -11,6 +11,7 @@ mod attempts;
 mod batch;
 mod buffer;
 mod jobs;
+mod outage;
 mod reports;
 mod sender;
 mod state;
@@ -199,6 +200,7 @@ impl<T: Send + 'static> Producer<T> {
         Shared::refuse(&self.shared, self.shared.closed_error());
         let inside = self.shared.is_reporting_here();
         if !inside && Shared::wait_for(&self.shared, deadline, |state| state.has_finished()) {
+            self.shared.log_end();
             return (self.shared.given_up(), self.shared.untold_failures());
         }
         if !inside || wait == Timeout::After(Duration::ZERO) {
@@ -221,7 +223,10 @@ impl<T: Send + 'static> Producer<T> {
             let client = shared.target.client();
             let time = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let closed = match client.until_ended(&options, time, shared.until(State::has_finished)).await {
-                Ok(()) => shared.untold_failures(),
+                Ok(()) => {
+                    shared.log_end();
+                    shared.untold_failures()
+                }
                 Err(End::TimeUp) => {
                     Shared::give_up(&shared);
                     Err(shared.unfinished(shared.given_up()))

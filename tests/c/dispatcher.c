@@ -496,6 +496,35 @@ static void subscriptions_call_back_where_the_dispatcher_is_run(void **state)
     flowmesh_dispatcher_free(dispatcher);
 }
 
+/* Messages that came, and those that come meanwhile, wait for a run that nobody makes. */
+static void a_client_closes_under_a_subscription_that_nobody_runs(void **state)
+{
+    (void)state;
+    for (int moment = 0; moment < 3; moment++) {
+        flowmesh_dispatcher_t *dispatcher = new_dispatcher(0);
+        flowmesh_client_t *client = client_on(dispatcher);
+        flowmesh_stream_t *stream = open_stream(client);
+        flowmesh_subscription_t *subscription = NULL;
+        flowmesh_error_t *error = NULL;
+        struct received received = {0, false, pthread_self()};
+        write_numbers(stream, 0, 10);
+        OK(flowmesh_stream_subscribe(stream, NULL, on_numbers, &received, NULL, &subscription,
+                                     &error));
+        if (moment > 0)
+            assert_true(is_readable(dispatcher, PATIENCE_MS));
+        while (moment > 1 && received.next < 10)
+            assert_true(run(dispatcher, 0, PATIENCE_MS) > 0);
+        OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+        assert_false(received.elsewhere);
+        assert_false(is_readable(dispatcher, 0));
+        OK(flowmesh_subscription_close(subscription, PATIENCE_MS, &error));
+        flowmesh_subscription_free(subscription);
+        flowmesh_stream_free(stream);
+        flowmesh_client_free(client);
+        flowmesh_dispatcher_free(dispatcher);
+    }
+}
+
 static void on_reports(const flowmesh_report_batch_t *reports, void *user_data)
 {
     *(size_t *)user_data += flowmesh_report_batch_count(reports);
@@ -693,6 +722,7 @@ int main(void)
         cmocka_unit_test(callbacks_of_a_freed_dispatcher_run_on_the_default_one),
         cmocka_unit_test(a_callback_may_block_and_free_everything),
         cmocka_unit_test(subscriptions_call_back_where_the_dispatcher_is_run),
+        cmocka_unit_test(a_client_closes_under_a_subscription_that_nobody_runs),
         cmocka_unit_test(a_producer_is_flushed_and_closed_without_blocking),
         cmocka_unit_test(a_child_leaves_its_parents_calls_alone),
         cmocka_unit_test(bad_arguments_are_refused),

@@ -27,11 +27,17 @@ static flowmesh_worker_t *worker;
 static sem_t called;
 static sem_t played; /* the main thread has nothing more to do */
 
+static bool exits_at_work;
+
 static flowmesh_verdict_t on_work(flowmesh_job_t *job, int64_t *delay_ms, void *user_data)
 {
     (void)job;
     (void)delay_ms;
     (void)user_data;
+    if (exits_at_work) {
+        sem_wait(&played);
+        exit(EXIT_CODE);
+    }
     return FLOWMESH_VERDICT_ACK;
 }
 
@@ -171,6 +177,26 @@ static void close_at_exit_inside_a_callback(void)
     leave_inside_a_callback();
 }
 
+static void close_worker_and_free(void)
+{
+    flowmesh_error_t *error = NULL;
+    OK(flowmesh_worker_close(worker, PATIENCE_MS, NULL, &error));
+    close_and_free();
+}
+
+static void close_at_exit_inside_a_handler(void)
+{
+    flowmesh_error_t *error = NULL;
+    sem_init(&played, 0, 0);
+    exits_at_work = true;
+    play(on_messages);
+    atexit(close_worker_and_free);
+    OK(flowmesh_queue_enqueue(worked, FLOWMESH_VIEW_LITERAL("x"), NULL, NULL, NULL, &error));
+    sem_post(&played);
+    for (;;)
+        pause();
+}
+
 static void *wait_for_a_job(void *unused)
 {
     flowmesh_reserve_options_t options = FLOWMESH_RESERVE_OPTIONS_INIT;
@@ -221,6 +247,7 @@ static const struct scene scenes[] = {
     SCENE(use_at_exit),
     SCENE(free_at_exit_inside_a_callback),
     SCENE(close_at_exit_inside_a_callback),
+    SCENE(close_at_exit_inside_a_handler),
     SCENE(leave_a_blocked_thread_behind),
     SCENE(leave_after_the_shutdown),
 };

@@ -72,7 +72,7 @@ fn queue(client: &Client) -> Arc<Queue> {
     Arc::new(client.queue("t", "n", "q").expect("names"))
 }
 
-fn message(payload: &[u8]) -> NewMessage<'_, std::iter::Empty<Header<'static>>> {
+pub fn message(payload: &[u8]) -> NewMessage<'_, std::iter::Empty<Header<'static>>> {
     NewMessage { payload, headers: std::iter::empty(), delay_ms: 0 }
 }
 
@@ -313,7 +313,7 @@ fn the_delivery_timeout_ends_the_attempts() {
     let client = client(&fake);
     let (events, reports, _room) = recorder();
     let options = ProducerOptions {
-        delivery_timeout: Some(Duration::from_millis(300)),
+        delivery_timeout: Some(Duration::from_secs(2)),
         max_batch_messages: 1,
         ..ProducerOptions::default()
     };

@@ -10,6 +10,10 @@ use crate::client::{
     options::{CallOptions, Timeout},
 };
 
+/// No attempt is begun with less time left, or less than a quarter of the delivery timeout: it would
+/// hardly be answered in time, and leave in doubt whether its messages are stored.
+const LEAST_TIME: Duration = Duration::from_millis(50);
+
 /// The attempts to deliver one request.
 #[derive(Debug)]
 pub(super) struct Attempts {
@@ -19,13 +23,16 @@ pub(super) struct Attempts {
     in_doubt: bool,
     /// When to give up.
     deadline: Option<Instant>,
+    /// How much time before that an attempt needs.
+    least: Duration,
 }
 
 impl Attempts {
     /// For a request whose oldest message was accepted at `since`.
     pub fn new(since: Instant, delivery_timeout: Option<Duration>) -> Self {
         let deadline = delivery_timeout.and_then(|time| since.checked_add(time));
-        Self { count: 0, in_doubt: false, deadline }
+        let least = delivery_timeout.map_or(Duration::ZERO, |time| LEAST_TIME.min(time / 4));
+        Self { count: 0, in_doubt: false, deadline, least }
     }
 
     /// For a part of the same request.
@@ -47,6 +54,7 @@ impl Attempts {
     {
         let client = shared.target.client();
         let mut backoff = Backoff::default();
+        let mut last = None;
         loop {
             if shared.give_up.is_cancelled() {
                 return Err(self.judged(shared.closed_error()));
@@ -54,9 +62,9 @@ impl Attempts {
             if client.is_closed() {
                 return Err(self.judged(client.inner().closed_error()));
             }
-            let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Err(self.judged(too_late(shared)));
+            let left = self.left();
+            if left.is_some_and(|left| left <= self.least) {
+                return Err(self.judged(last.unwrap_or_else(|| too_late(shared))));
             }
             let time = [left, client.inner().options().timeout].into_iter().flatten().min();
             let options = CallOptions {
@@ -79,17 +87,24 @@ impl Attempts {
                 Outcome::Applied => false,
             };
             let delay = backoff.next();
-            let in_time = left.is_none_or(|left| delay < left);
+            let in_time = self.left().is_none_or(|left| delay + self.least < left);
             if !may_repeat || !error.is_retryable() || is_final(&error) || !in_time {
                 return Err(self.judged(error));
             }
             self.in_doubt |= error.outcome() == Outcome::Unknown;
+            shared.tries_again(&error);
+            last = Some(error);
             match client.until_ended(&options, None, tokio::time::sleep(delay)).await {
                 Ok(()) => {}
                 Err(End::Closed) => return Err(self.judged(client.inner().closed_error())),
                 Err(_) => return Err(self.judged(shared.closed_error())),
             }
         }
+    }
+
+    /// How much of the delivery timeout is left.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// An error as the outcome of all attempts.

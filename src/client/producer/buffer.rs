@@ -19,6 +19,7 @@ use super::{
     ProducerOptions,
     batch::{Batch, Encoder, Form, NewMessage},
     jobs,
+    outage::Outage,
     reports::ProducerEvents,
     sender,
     state::State,
@@ -61,6 +62,8 @@ pub(super) struct Shared<T> {
     /// Ends calls and waits of the sending task.
     pub give_up: CancelToken,
     pub state: Mutex<State<T>>,
+    /// What the log is told; never locked together with the state.
+    pub outage: Mutex<Outage>,
     /// There is room again, or never will be.
     pub room: Condvar,
     /// Something was reported, or is to be.
@@ -89,6 +92,7 @@ impl<T: Send + 'static> Shared<T> {
             dispatcher,
             give_up: CancelToken::new(),
             state: Mutex::new(state),
+            outage: Mutex::default(),
             room: Condvar::new(),
             progress: Condvar::new(),
             changed: Notify::new(),
@@ -145,16 +149,16 @@ impl<T: Send + 'static> Shared<T> {
         if !state.has_room(&this.options, checked.len) {
             state = this.wait_for_room(state, checked.len, wait)?;
         }
-        let starting = if state.sending {
-            None
-        } else {
-            // Before the check, so that a close of the client either waits for the task or has
-            // this refused.
-            let under_way = client.enter();
-            client.check()?;
-            state.sending = true;
-            Some(under_way)
-        };
+        // Before the check, so that a close of the client either waits for the task or has this
+        // refused.
+        let starting = (!state.sending).then(|| client.enter());
+        // Once more: a client is marked as closed before its calls end, and the room that their
+        // outcomes make is nobody's.
+        client.check()?;
+        state.sending = true;
+        let statistics = this.target.client().statistics();
+        statistics.producer_messages.add(1);
+        statistics.producer_bytes.add(checked.len);
         state.push(&this.encoder, &this.options, &checked, tag);
         let waker = state.wants_messages.take();
         drop(state);

@@ -108,13 +108,13 @@ impl<T> Reports<T> {
         })
     }
 
-    /// How many failed, and the first error.
-    fn failures(&self) -> (usize, Option<&Error>) {
+    /// How many failed with errors that `count`, and the first of those.
+    pub(super) fn failures(&self, count: impl Fn(&Error) -> bool) -> (usize, Option<&Error>) {
         match &self.outcomes {
-            Outcomes::Written { .. } => (0, None),
-            Outcomes::Failed { error, .. } => (self.len(), Some(error)),
+            Outcomes::Failed { error, .. } if count(error) => (self.len(), Some(error)),
+            Outcomes::Written { .. } | Outcomes::Failed { .. } => (0, None),
             Outcomes::Jobs(jobs) => {
-                let mut errors = jobs.iter().filter_map(|job| job.result.as_ref().err());
+                let mut errors = jobs.iter().filter_map(|job| job.result.as_ref().err()).filter(|e| count(e));
                 let first = errors.next();
                 (usize::from(first.is_some()) + errors.count(), first)
             }
@@ -142,7 +142,8 @@ pub(super) struct Delivery<T> {
 }
 
 enum Item<T> {
-    Reports(Reports<T>),
+    /// Reports on so many bytes.
+    Reports(Reports<T>, usize),
     Writable,
 }
 
@@ -184,28 +185,36 @@ impl<T> Delivery<T> {
 impl<T: Send + 'static> Shared<T> {
     /// These messages, of so many bytes, have their outcome.
     pub fn report(this: &Arc<Self>, reports: Reports<T>, bytes: usize) {
+        this.log_outcome(&reports);
         let mut state = lock(&this.state);
         let count = reports.len();
         state.messages -= count;
         state.bytes -= bytes;
         if this.options.stop_on_error
             && state.refusal.is_none()
-            && let (1.., Some(first)) = reports.failures()
+            && let (1.., Some(first)) = reports.failures(|_| true)
         {
             state.refusal = Some(this.stopped(first));
         }
         if state.delivery.takes_reports {
             state.delivery.waiting += count;
-            state.delivery.items.push_back(Item::Reports(reports));
+            state.delivery.items.push_back(Item::Reports(reports, bytes));
         } else {
+            this.count_reported(count, bytes);
             state.reported += count as u64;
-            let (failed, first) = reports.failures();
+            let (failed, first) = reports.failures(|_| true);
             state.delivery.untold += failed;
             if state.delivery.first_untold.is_none() {
                 state.delivery.first_untold = first.cloned();
             }
         }
         Self::settle(this, state);
+    }
+
+    fn count_reported(&self, messages: usize, bytes: usize) {
+        let statistics = self.target.client().statistics();
+        statistics.producer_messages.sub(messages);
+        statistics.producer_bytes.sub(bytes);
     }
 
     fn stopped(&self, first: &Error) -> Error {
@@ -253,7 +262,8 @@ impl<T: Send + 'static> Shared<T> {
         if let Some(item) = state.delivery.items.pop_front() {
             state.delivery.caller = Some(thread::current().id());
             drop(state);
-            let told = tell(&mut *events, item);
+            let (told, bytes) = tell(&mut *events, item);
+            this.count_reported(told, bytes);
             state = lock(&this.state);
             state.delivery.caller = None;
             state.delivery.waiting -= told;
@@ -290,17 +300,17 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
-/// Returns how many reports that were.
-fn tell<T>(events: &mut dyn ProducerEvents<T>, item: Item<T>) -> usize {
+/// Returns how many reports that were, and on how many bytes.
+fn tell<T>(events: &mut dyn ProducerEvents<T>, item: Item<T>) -> (usize, usize) {
     // A panic is the application's own; the messages count as told, and the producer lives on.
     match item {
-        Item::Reports(reports) => {
+        Item::Reports(reports, bytes) => {
             let _ = catch_unwind(AssertUnwindSafe(|| events.reports(&reports)));
-            reports.len()
+            (reports.len(), bytes)
         }
         Item::Writable => {
             let _ = catch_unwind(AssertUnwindSafe(|| events.writable()));
-            0
+            (0, 0)
         }
     }
 }

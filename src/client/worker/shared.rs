@@ -4,11 +4,11 @@
 //! sent by tasks of the runtime. The four bells join them.
 
 use std::{
-    cell::RefCell,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, ThreadId},
     time::{Duration, Instant},
 };
 
@@ -43,6 +43,9 @@ pub(super) struct Shared {
     pub poll_mode: PollMode,
     lanes: Lanes,
     state: Mutex<State>,
+    /// The threads inside its callbacks, once for each call. Not thread-local: handlers of exit run
+    /// when those are gone, and may close.
+    callers: Mutex<Vec<ThreadId>>,
     /// The engine never ends a lease by itself, so a late verdict still counts.
     lasting_leases: AtomicBool,
     /// Ends the poll under way.
@@ -59,11 +62,6 @@ pub(super) struct Shared {
     rest: Notify,
 }
 
-thread_local! {
-    /// The workers whose callbacks this thread is in, the innermost last.
-    static CALLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
 /// A callback of a worker that runs.
 struct Calling<'a> {
     shared: &'a Arc<Shared>,
@@ -73,18 +71,18 @@ struct Calling<'a> {
 
 impl<'a> Calling<'a> {
     fn enter(shared: &'a Arc<Shared>, handler: bool) -> Self {
-        CALLING.with_borrow_mut(|calling| calling.push(shared.address()));
+        shared.enter_callback();
         Self { shared, handler_since: handler.then(Instant::now) }
     }
 }
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        CALLING.with_borrow_mut(Vec::pop);
+        self.shared.leave_callback();
         let mut state = self.shared.lock();
         state.returned(self.handler_since.map(|since| since.elapsed()));
         // A thread of the worker's own takes the next job by itself, unless it is being unwound.
-        if self.handler_since.is_some() && self.shared.lanes.own && !std::thread::panicking() {
+        if self.handler_since.is_some() && self.shared.lanes.own && !thread::panicking() {
             self.shared.wake(state);
         } else {
             self.shared.dispatch(state);
@@ -104,6 +102,7 @@ impl Shared {
             poll_mode: options.poll_mode,
             lanes,
             state: Mutex::new(State::new(limits, lease, callbacks, statistics)),
+            callers: Mutex::default(),
             lasting_leases: AtomicBool::new(false),
             no_more_jobs: CancelToken::new(),
             abandoned: CancelToken::new(),
@@ -118,13 +117,20 @@ impl Shared {
         lock(&self.state)
     }
 
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
     /// Whether the caller is a callback of this worker.
     pub fn in_callback(&self) -> bool {
-        CALLING.with_borrow(|calling| calling.contains(&self.address()))
+        lock(&self.callers).contains(&thread::current().id())
+    }
+
+    fn enter_callback(&self) {
+        lock(&self.callers).push(thread::current().id());
+    }
+
+    fn leave_callback(&self) {
+        let (mut callers, me) = (lock(&self.callers), thread::current().id());
+        if let Some(at) = callers.iter().position(|caller| *caller == me) {
+            callers.swap_remove(at);
+        }
     }
 
     /// Leases do not end by themselves.
@@ -223,9 +229,9 @@ impl Shared {
             return false;
         }
         // What is released may call close.
-        CALLING.with_borrow_mut(|calling| calling.push(self.address()));
+        self.enter_callback();
         drop(callbacks);
-        CALLING.with_borrow_mut(Vec::pop);
+        self.leave_callback();
         self.lock().released();
         self.ring();
         true
@@ -291,7 +297,7 @@ impl Shared {
             self.verdicts.notify_one();
         }
         // In the handler, on a thread of the worker's own: that takes the next job.
-        if self.lanes.own && CALLING.with_borrow(|calling| calling.last() == Some(&self.address())) {
+        if self.lanes.own && self.in_callback() {
             self.wake(state);
         } else {
             self.dispatch(state);
