@@ -293,8 +293,11 @@ pub(super) fn write(
 ) -> Result<Prepared<impl Work<Vec<i64>>>> {
     let stream = Arc::clone(&stream.required("stream")?.stream);
     let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
-    let events = view::events(events, count, call.trace.as_ref())?;
-    Ok(Prepared::new(stream.client().clone(), async move { stream.write(events, &call).await }))
+    let request = view::write_request(stream.encoded_path(), events, count, call.trace.as_ref())?;
+    Ok(Prepared::new(
+        stream.client().clone(),
+        async move { stream.write_encoded(request, count, &call).await },
+    ))
 }
 
 pub(super) fn read(

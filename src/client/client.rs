@@ -10,8 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowmesh_proto::v1::{
-    HealthCheckRequest, ReadinessCheckRequest, ResourcePath, health_service_client::HealthServiceClient,
+use bytes::Bytes;
+use flowmesh_proto::{
+    requests,
+    v1::{
+        HealthCheckRequest, ReadinessCheckRequest, ResourcePath, health_service_client::HealthServiceClient,
+    },
 };
 use tokio::sync::Notify;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -492,6 +496,8 @@ pub(crate) struct Resource {
     pub path: ResourcePath,
     /// The canonical path, for messages.
     pub text: Arc<str>,
+    /// The path as requests in wire form begin with it.
+    pub encoded_path: Bytes,
 }
 
 impl Resource {
@@ -506,7 +512,8 @@ impl Resource {
             name: name.to_owned(),
         };
         let text = format!("{tenant}/{namespace}/{kind}/{name}").into();
-        Ok(Self { client: client.clone(), path, text })
+        let encoded_path = requests::path(path.clone());
+        Ok(Self { client: client.clone(), path, text, encoded_path })
     }
 
     pub fn path(&self) -> Option<ResourcePath> {

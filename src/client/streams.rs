@@ -56,6 +56,11 @@ impl Stream {
         self.offsets(reply, count)
     }
 
+    /// Its path as requests in wire form begin with it.
+    pub(crate) fn encoded_path(&self) -> &[u8] {
+        &self.0.encoded_path
+    }
+
     /// As [`Stream::write`], of `count` events that are a whole request in wire form.
     pub(crate) async fn write_encoded(
         &self,

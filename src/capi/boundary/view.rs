@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use flowmesh_proto::wire;
+use flowmesh_proto::{requests, wire};
 
 use super::options;
 use crate::{
@@ -160,13 +160,15 @@ fn parts<'a>(
     Ok((payload, headers.iter().filter_map(|h| header(h, "").ok()).chain(trace)))
 }
 
-/// Events in wire form, all in one buffer. The size of the first is the stride of the array. An
-/// event whose headers name no trace gets those of `trace`.
-pub fn events(
+/// A write of events to the stream of `path` (see `requests::path`) in wire form. The size of the
+/// first event is the stride of the array. An event whose headers name no trace gets those of
+/// `trace`.
+pub fn write_request(
+    path: &[u8],
     events: *const flowmesh_event_t,
     count: usize,
     trace: Option<&TraceContext>,
-) -> Result<Vec<Bytes>> {
+) -> Result<Bytes> {
     if count == 0 {
         return Err(Error::invalid("count must be at least 1: a write takes at least one event"));
     }
@@ -174,8 +176,7 @@ pub fn events(
     if count > isize::MAX as usize / stride {
         return Err(Error::invalid(format!("count is {count}, more events than any array")));
     }
-    let mut buffer = BytesMut::new();
-    let mut ends = Vec::with_capacity(count);
+    let mut request = BytesMut::new();
     for index in 0..count {
         // SAFETY: C promises `count` events, `stride` bytes apart; the product was checked.
         let event = unsafe { events.byte_add(index * stride) };
@@ -193,21 +194,12 @@ pub fn events(
             return Err(Error::invalid(format!("{name}.payload must not be empty")));
         }
         if index == 0 {
-            buffer.reserve(count.saturating_mul(payload.len() + 16).min(8 << 20));
+            request.reserve(path.len() + count.saturating_mul(payload.len() + 16).min(8 << 20));
+            request.extend_from_slice(path);
         }
-        wire::encode_event(&mut buffer, payload, headers);
-        ends.push(buffer.len());
+        requests::put_event(&mut request, payload, headers);
     }
-    let mut buffer = buffer.freeze();
-    let mut start = 0;
-    Ok(ends
-        .into_iter()
-        .map(|end| {
-            let event = buffer.split_to(end - start);
-            start = end;
-            event
-        })
-        .collect())
+    Ok(request.freeze())
 }
 
 /// Names an event of an array in messages; made into text only when there is one.

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use flowmesh_proto::{requests, wire::Header};
+use flowmesh_proto::wire::Header;
 use tokio::sync::Notify;
 
 use super::{
@@ -80,10 +80,10 @@ impl<T: Send + 'static> Shared<T> {
         dispatcher: Option<Dispatcher>,
     ) -> Self {
         let (form, path) = match &target {
-            Target::Stream(stream) => (Form::Events, stream.resource().path.clone()),
-            Target::Queue(queue) => (Form::Jobs, queue.resource().path.clone()),
+            Target::Stream(stream) => (Form::Events, stream.resource().encoded_path.clone()),
+            Target::Queue(queue) => (Form::Jobs, queue.resource().encoded_path.clone()),
         };
-        let encoder = Encoder::new(form, requests::path(path), options.max_batch_bytes);
+        let encoder = Encoder::new(form, path, options.max_batch_bytes);
         let state = State::new(events);
         Self {
             target,
