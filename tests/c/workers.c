@@ -474,6 +474,36 @@ static void close_makes_the_calls_that_nobody_ran(void **state)
     flowmesh_client_free(client);
 }
 
+/* Whoever closes makes the calls that wait; while there are none, it sleeps and sees the time pass.
+ */
+static void close_of_an_own_dispatcher_ends_at_its_timeout(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_error_t *error = NULL;
+    size_t unfinished = 0;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    seen.leave = true;
+    enqueue(queue, 1);
+    OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
+    flowmesh_worker_t *worker = open_on_own(&seen, queue, dispatcher, 1);
+    while (seen.left_count == 0)
+        OK(flowmesh_dispatcher_run(dispatcher, 0, PATIENCE_MS, NULL, &error));
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "1 jobs were under way",
+          flowmesh_worker_close(worker, 20, &unfinished, &error));
+    assert_int_equal(unfinished, 1);
+    OK(flowmesh_job_settle(seen.left[0], FLOWMESH_VERDICT_ACK, 0, &error));
+    flowmesh_job_free(seen.left[0]);
+    close_and_free(&seen, worker);
+    assert_int_equal(stats_of(queue).completed_jobs, 1);
+    flowmesh_dispatcher_free(dispatcher);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+}
+
 static void on_closed(flowmesh_error_t *error, size_t count, void *user_data)
 {
     struct seen *seen = (struct seen *)user_data;
@@ -620,6 +650,7 @@ int main(void)
         cmocka_unit_test(stop_sends_nothing_more),
         cmocka_unit_test(an_event_loop_has_many_jobs_under_way),
         cmocka_unit_test(close_makes_the_calls_that_nobody_ran),
+        cmocka_unit_test(close_of_an_own_dispatcher_ends_at_its_timeout),
         cmocka_unit_test(an_event_loop_closes_without_waiting),
         cmocka_unit_test(any_order_of_frees),
         cmocka_unit_test(arguments_are_checked),

@@ -246,9 +246,13 @@ impl Shared {
     /// Calls the handler with the next job that waits; false when there is none.
     fn hand_over_one(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
+        let waiting = state.waiting();
         let Some((job, number, held, callbacks)) = state.begin(|lease| self.left(lease)) else {
-            // There may be lost leases to tell.
-            self.dispatch(state);
+            // Where leases were lost, that is to be told. Otherwise nobody is woken: this may be
+            // called by one who waits for a change, and would wake itself for ever.
+            if state.waiting() != waiting {
+                self.dispatch(state);
+            }
             return false;
         };
         if state.room() > 0 {

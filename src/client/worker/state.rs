@@ -178,6 +178,11 @@ impl State {
         self.posted -= 1;
     }
 
+    /// How many jobs wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The next job to call the handler with, now under way and being called. One whose lease is
     /// over (`left` says) is lost instead.
     pub fn begin(&mut self, left: impl Fn(&Lease) -> Duration) -> Option<(Job, u64, Held, Arc<Callbacks>)> {
