@@ -1,0 +1,5 @@
+//! Nobody forks here.
+
+pub(crate) fn id() -> u32 {
+    1
+}
