@@ -19,7 +19,8 @@ use crate::settings::Settings;
         2  wrong usage\n  \
         3  the data directory cannot be used: in use, not writable, unknown format\n  \
         4  cannot listen on an address\n  \
-        5  the token file cannot be used",
+        5  the token file cannot be used\n  \
+        6  the check of a data directory found damage",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {
@@ -45,6 +46,25 @@ pub enum Command {
     /// Tokens for callers.
     #[command(subcommand)]
     Token(TokenCommand),
+
+    /// Checks a data directory that no server has open, and changes nothing: every frame of the
+    /// stream log, every row of the database. Prints what is wrong and where.
+    Verify {
+        /// The data directory.
+        dir: PathBuf,
+    },
+
+    /// Copies a data directory, also while a server works in it, and checks the copy. It holds
+    /// everything that was acknowledged when the copying began. To restore, stop the server and put
+    /// a copy of the backup in the place of its data directory.
+    Backup {
+        /// Directory to make; it must not exist.
+        target: PathBuf,
+
+        /// The data directory.
+        #[arg(long, value_name = "DIR", env = "FLOWMESH_DATA_DIR", default_value = "flowmesh-data")]
+        data_dir: PathBuf,
+    },
 }
 
 /// What to do with tokens.

@@ -4,6 +4,9 @@
 //! underneath that fills up, fails or loses power. They promise what POSIX promises and no more:
 //! nothing is durable before a sync, and a new or renamed file not before its directory's.
 
+#[cfg(feature = "net")]
+mod read_only;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -11,6 +14,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
+
+#[cfg(feature = "net")]
+pub use read_only::ReadOnly;
 
 /// A place for files.
 pub trait Disk: Send + Sync {

@@ -14,6 +14,8 @@ pub mod error;
 pub mod ids;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "net")]
+pub mod offline;
 pub mod resource;
 pub mod services;
 pub mod streams;

@@ -13,6 +13,7 @@ use flowmesh_server::{
     access::{self, Authority},
     clock::Clock,
     net::Server,
+    offline::{self, Checked},
 };
 use sd_notify::NotifyState;
 use settings::{InForce, LogFormat, Settings};
@@ -24,11 +25,15 @@ const FAILED: u8 = 1;
 const BAD_DATA_DIRECTORY: u8 = 3;
 const CANNOT_LISTEN: u8 = 4;
 const BAD_TOKENS: u8 = 5;
+const DAMAGED: u8 = 6;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Token(TokenCommand::New(wanted))) = cli.command {
-        return token::new(wanted);
+    match cli.command {
+        None => {}
+        Some(Command::Token(TokenCommand::New(wanted))) => return token::new(wanted),
+        Some(Command::Verify { dir }) => return report(offline::verify(&dir)),
+        Some(Command::Backup { target, data_dir }) => return report(offline::back_up(&data_dir, &target)),
     }
     let file = match cli.config.as_deref().map(Settings::read).transpose() {
         Ok(file) => file.unwrap_or_default(),
@@ -47,6 +52,36 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     serve(&settings)
+}
+
+/// Prints what the check of a data directory found.
+fn report(checked: flowmesh_server::error::Result<Checked>) -> ExitCode {
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(e) => {
+            eprintln!("flowmesh-server: {e}");
+            return ExitCode::from(BAD_DATA_DIRECTORY);
+        }
+    };
+    for damage in checked.damage() {
+        println!("damaged: {damage}");
+    }
+    for note in checked.notes() {
+        println!("note: {note}");
+    }
+    let Checked { streams, database } = &checked;
+    println!(
+        "{} messages in {} segments, {} jobs, {} values: {}",
+        streams.messages,
+        streams.segments,
+        database.jobs,
+        database.values,
+        match checked.damage().count() {
+            0 => "sound".to_owned(),
+            places => format!("{places} damaged places"),
+        }
+    );
+    if checked.damage().next().is_none() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
 }
 
 /// Ends with the exit code of wrong usage.

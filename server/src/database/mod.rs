@@ -4,6 +4,8 @@
 //! checkpoints in the background ([`checkpoint`]). Fields are validated before they come here.
 
 mod checkpoint;
+#[cfg(feature = "net")]
+mod copy;
 mod health;
 mod job;
 mod job_id;
@@ -17,6 +19,8 @@ mod schema;
 mod tests;
 mod timestamp;
 mod values;
+#[cfg(feature = "net")]
+mod verify;
 mod waiters;
 mod writer;
 
@@ -44,6 +48,11 @@ use self::{
     schema::OpenError,
     values::{StoreIds, Values},
     writer::{Alarm, SyncState, Writer},
+};
+#[cfg(feature = "net")]
+pub use self::{
+    copy::copy,
+    verify::{Checked, verify},
 };
 use crate::{
     clock::Clock,

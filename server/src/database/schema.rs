@@ -80,19 +80,9 @@ pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenErro
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    let refuse = |why: String| Err(OpenError::Refused(Error::internal(format!("{}: {why}", path.display()))));
-    let application: i32 = conn.pragma_query_value(None, "application_id", |r| r.get(0))?;
-    let version: i32 = conn.pragma_query_value(None, "user_version", |r| r.get(0))?;
     let objects: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
-    match (application, version) {
-        (APPLICATION_ID, FORMAT_VERSION) => {}
-        (APPLICATION_ID, _) => {
-            return refuse(format!(
-                "the database has format version {version}, this program knows version {FORMAT_VERSION}"
-            ));
-        }
-        (0, 0) if objects == 0 => {}
-        _ => return refuse("the file is an SQLite database of another application".to_owned()),
+    if objects > 0 || application(&conn)? != (0, 0) {
+        check_format(&conn, path)?;
     }
     // Counts in a new file only. Most transactions change a few bytes on each of a few pages, and
     // each page goes into the WAL whole: halving the default saves a tenth of their CPU time.
@@ -111,6 +101,33 @@ pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenErro
             .and_then(|d| d.sync_all())
             .map_err(|e| OpenError::Refused(Error::io(format_args!("sync of {}", dir.display()), &e)))?;
     }
+    Ok(conn)
+}
+
+/// Refuses a file that is not of this format.
+fn check_format(conn: &Connection, path: &Path) -> std::result::Result<(), OpenError> {
+    let refuse = |why: String| Err(OpenError::Refused(Error::internal(format!("{}: {why}", path.display()))));
+    match application(conn)? {
+        (APPLICATION_ID, FORMAT_VERSION) => Ok(()),
+        (APPLICATION_ID, version) => refuse(format!(
+            "the database has format version {version}, this program knows version {FORMAT_VERSION}"
+        )),
+        _ => refuse("the file is an SQLite database of another application".to_owned()),
+    }
+}
+
+/// Whose file it is, and its format.
+fn application(conn: &Connection) -> rusqlite::Result<(i32, i32)> {
+    let read = |name| conn.pragma_query_value(None, name, |r| r.get(0));
+    Ok((read("application_id")?, read("user_version")?))
+}
+
+/// A connection that only reads a file of this format, which another process may have open.
+#[cfg(feature = "net")]
+pub(super) fn open_existing(path: &Path) -> std::result::Result<Connection, OpenError> {
+    check_sqlite(rusqlite::version_number()).map_err(OpenError::Refused)?;
+    let conn = open_reader(path)?;
+    check_format(&conn, path)?;
     Ok(conn)
 }
 

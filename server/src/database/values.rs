@@ -171,6 +171,14 @@ fn checked<'a>(store: i64, key: &str, row: &'a rusqlite::Row<'_>) -> Option<(&'a
     (i64::from(entry_crc(store, key, value, expires_at)) == crc).then_some((value, expires_at))
 }
 
+/// Whether a row of `value, expires_at, crc, store, key` is what was written.
+#[cfg(feature = "net")]
+pub(super) fn is_sound(row: &rusqlite::Row<'_>) -> bool {
+    let store = row.get_ref(3).ok().and_then(|store| store.as_i64().ok());
+    let key = row.get_ref(4).ok().and_then(|key| key.as_str().ok());
+    store.zip(key).is_some_and(|(store, key)| checked(store, key, row).is_some())
+}
+
 /// The keys of a store that start with `prefix`, in byte order. The inner error is a damaged row.
 pub(super) fn list(
     conn: &Connection,

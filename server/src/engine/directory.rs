@@ -16,6 +16,7 @@ use std::{
 use crate::error::{Error, ErrorKind, Result};
 
 const FORMAT: &str = "flowmesh-data 1\n";
+const FORMAT_FILE: &str = "FORMAT";
 
 /// An owned data directory; released when dropped.
 #[derive(Debug)]
@@ -34,15 +35,52 @@ impl DataDirectory {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// Takes the directory at `path`, which must be one already, and changes nothing in it.
+    #[cfg(feature = "net")]
+    pub fn hold(path: &Path) -> Result<Self> {
+        is_one(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+    }
+
     /// Where the segment log lives.
     pub fn streams(&self) -> PathBuf {
-        self.path.join("streams")
+        streams(&self.path)
     }
 
     /// The database file.
     pub fn database(&self) -> PathBuf {
-        self.path.join("flowmesh.db")
+        database(&self.path)
     }
+}
+
+/// Where the segment log lives in the data directory at `path`.
+pub fn streams(path: &Path) -> PathBuf {
+    path.join("streams")
+}
+
+/// The database file of the data directory at `path`.
+pub fn database(path: &Path) -> PathBuf {
+    path.join("flowmesh.db")
+}
+
+/// Whether `path` is a data directory of this format.
+#[cfg(feature = "net")]
+pub fn is_one(path: &Path) -> Result<()> {
+    match fs::read_to_string(path.join(FORMAT_FILE)) {
+        Ok(text) if text == FORMAT => Ok(()),
+        Ok(text) => Err(other_format(path, &text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::not_found(format!(
+            "{} is no data directory: it has no {FORMAT_FILE} file",
+            path.display()
+        ))),
+        Err(e) => Err(unusable("has an unreadable FORMAT file", path, &e)),
+    }
+}
+
+/// Makes `path` a data directory of this format, once all else is in it.
+#[cfg(feature = "net")]
+pub fn declare(path: &Path) -> Result<()> {
+    write_format(path).map_err(|e| unusable("is not writable", path, &e))
 }
 
 fn make(path: &Path) -> Result<()> {
@@ -91,28 +129,34 @@ fn lock(path: &Path) -> Result<File> {
 /// Reads the format of `path`, or writes ours into a fresh directory: to a side file first, so
 /// that a crash never leaves half a line.
 fn check_format(path: &Path) -> Result<()> {
-    let file = path.join("FORMAT");
-    match fs::read_to_string(&file) {
+    match fs::read_to_string(path.join(FORMAT_FILE)) {
         Ok(text) if text == FORMAT => Ok(()),
-        Ok(text) => Err(Error::new(
-            ErrorKind::FailedPrecondition,
-            format!(
-                "data directory {} has format {:?}, this version knows only {:?}",
-                path.display(),
-                text.trim_end(),
-                FORMAT.trim_end()
-            ),
-        )),
+        Ok(text) => Err(other_format(path, &text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let side = path.join("FORMAT.new");
-            let written = File::create(&side)
-                .and_then(|mut f| f.write_all(FORMAT.as_bytes()).and_then(|()| f.sync_all()))
-                .and_then(|()| fs::rename(&side, &file))
-                .and_then(|()| File::open(path)?.sync_all());
-            written.map_err(|e| unusable("is not writable", path, &e))
+            write_format(path).map_err(|e| unusable("is not writable", path, &e))
         }
         Err(e) => Err(unusable("has an unreadable FORMAT file", path, &e)),
     }
+}
+
+fn write_format(path: &Path) -> io::Result<()> {
+    let side = path.join("FORMAT.new");
+    File::create(&side)
+        .and_then(|mut f| f.write_all(FORMAT.as_bytes()).and_then(|()| f.sync_all()))
+        .and_then(|()| fs::rename(&side, path.join(FORMAT_FILE)))
+        .and_then(|()| File::open(path)?.sync_all())
+}
+
+fn other_format(path: &Path, text: &str) -> Error {
+    Error::new(
+        ErrorKind::FailedPrecondition,
+        format!(
+            "data directory {} has format {:?}, this version knows only {:?}",
+            path.display(),
+            text.trim_end(),
+            FORMAT.trim_end()
+        ),
+    )
 }
 
 fn unusable(what: &str, path: &Path, e: &io::Error) -> Error {

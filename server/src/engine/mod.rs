@@ -4,7 +4,7 @@
 //! [`KvStore`]. The local engine implements them with a segment log (`streams`) and SQLite
 //! (`database`); a distributed one can take their place.
 
-mod directory;
+pub(crate) mod directory;
 mod fsync;
 mod local;
 

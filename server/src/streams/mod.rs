@@ -8,9 +8,12 @@
 //! - `recovery`: opening them;
 //! - `writer`: appending; `keeper`: what happens behind its back;
 //! - `catalogue`, `index`: what is known in memory;
-//! - `reader`, `follow`: getting messages out.
+//! - `reader`, `follow`: getting messages out;
+//! - `verify`, `copy`: what is done to a log that is not open here.
 
 mod catalogue;
+#[cfg(feature = "net")]
+mod copy;
 mod follow;
 mod footer;
 mod frame;
@@ -19,6 +22,8 @@ mod keeper;
 mod reader;
 mod recovery;
 mod segment;
+#[cfg(feature = "net")]
+mod verify;
 mod writer;
 
 use std::{
@@ -38,6 +43,11 @@ use self::{
     reader::Limits,
     segment::Home,
     writer::{Op, Target, Writer},
+};
+#[cfg(feature = "net")]
+pub use self::{
+    copy::copy,
+    verify::{Checked, verify},
 };
 use crate::{
     clock::Clock,

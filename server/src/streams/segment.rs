@@ -119,7 +119,7 @@ impl Segment {
 }
 
 /// A place in a file that does not hold what was stored there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Damage {
     /// Name of the file in the log's directory.
     pub file: String,

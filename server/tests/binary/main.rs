@@ -1,5 +1,6 @@
 //! The server binary from outside: start, summary, stop, exit codes; who may call.
 
+mod offline;
 mod settings;
 mod tokens;
 

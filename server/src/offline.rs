@@ -1,0 +1,95 @@
+//! What an operator does to a data directory beside the server that owns it: check it, copy it.
+//!
+//! Nothing here changes the directory. A check wants it for itself; a copy can be made while a server
+//! works in it.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    database,
+    engine::directory::{self, DataDirectory},
+    error::{Error, ErrorKind, Result},
+    streams,
+};
+
+/// What the check of a data directory found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Of the segment log.
+    pub streams: streams::Checked,
+    /// Of the database.
+    pub database: database::Checked,
+}
+
+impl Checked {
+    /// What is not as it was stored: each names its file and, in the log, the position.
+    pub fn damage(&self) -> impl Iterator<Item = &str> {
+        self.streams.damage.iter().chain(&self.database.damage).map(String::as_str)
+    }
+
+    /// What is worth knowing and harms nobody.
+    pub fn notes(&self) -> impl Iterator<Item = &str> {
+        self.streams.notes.iter().chain(&self.database.notes).map(String::as_str)
+    }
+}
+
+/// Reads all of the data directory at `path`, which nobody else may have open, and checks it.
+///
+/// # Errors
+/// It is no data directory, is in use, or cannot be read. Damage is no error.
+pub fn verify(path: &Path) -> Result<Checked> {
+    let held = DataDirectory::hold(path)?;
+    Ok(Checked { streams: streams::verify(&held.streams())?, database: database::verify(&held.database())? })
+}
+
+/// Copies the data directory at `from` to the new directory `to`, and checks the copy. Everything that
+/// was acknowledged when it begins is in the copy; what comes meanwhile may be. `to` appears
+/// when it is complete, and can be used, or copied back, as a data directory.
+///
+/// # Errors
+/// `from` is no data directory or cannot be read, `to` exists or cannot be written.
+pub fn back_up(from: &Path, to: &Path) -> Result<Checked> {
+    directory::is_one(from)?;
+    if to.symlink_metadata().is_ok() {
+        return Err(Error::new(
+            ErrorKind::FailedPrecondition,
+            format!("{} exists: a backup makes its directory itself", to.display()),
+        ));
+    }
+    let making = beside(to)?;
+    let made = copy(from, &making).and_then(|()| verify(&making)).and_then(|checked| {
+        fs::rename(&making, to)
+            .and_then(|()| File::open(parent(to))?.sync_all())
+            .map_err(|e| Error::io(to.display(), &e))?;
+        Ok(checked)
+    });
+    if made.is_err() {
+        // What stays behind says by its name that it is no backup.
+        let _ = fs::remove_dir_all(&making);
+    }
+    made
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).map_err(|e| Error::io(to.display(), &e))?;
+    // The database first: a commit of a consumer group must not name a message that is not there.
+    database::copy(&directory::database(from), &directory::database(to))?;
+    streams::copy(&directory::streams(from), &directory::streams(to))?;
+    directory::declare(to)
+}
+
+/// Where a backup is made before it gets its name.
+fn beside(to: &Path) -> Result<PathBuf> {
+    let name =
+        to.file_name().ok_or_else(|| Error::invalid(format!("{} names no directory", to.display())))?;
+    let mut name = name.to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    Ok(to.with_file_name(name))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
