@@ -59,12 +59,18 @@ proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 	touch proto/flowmesh/v1/flowmesh.proto
 	$(CARGO) build -p flowmesh-proto
 
+.PHONY: docs
+docs: ## The site: guides and reference, in target/docs/html; any warning is an error
+	@mkdir -p $(TARGET)/docs
+	doxygen docs/Doxyfile
+	mandoc -T lint -W warning docs/man/*.[0-9]
+
 .PHONY: header
 header: ## Regenerate include/flowmesh.h from the Rust sources
 	FLOWMESH_RENEW_HEADER=1 $(CARGO) test -q --test header
 
 RUFF       = $(TARGET)/tools/bin/ruff
-PY_SOURCES = $(shell git ls-files '*.py') tests/logship
+PY_SOURCES = $(shell git ls-files '*.py') tests/logship tests/docs
 C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
 
 .PHONY: format

@@ -200,8 +200,11 @@
 
 /** Version of this header; flowmesh_version() tells that of the library. */
 #define FLOWMESH_VERSION_MAJOR 1
+/** Rises when something is added. */
 #define FLOWMESH_VERSION_MINOR 0
+/** Rises with every other release. */
 #define FLOWMESH_VERSION_PATCH 0
+/** All three, as text. */
 #define FLOWMESH_VERSION_STRING "1.0.0"
 
 /** The pointer may be NULL; all others must not be. For tools; define it as you like before. */
@@ -2856,21 +2859,35 @@ flowmesh_status_t flowmesh_job_settle(const flowmesh_job_t *job,
  *
  * An _INIT macro lists every field of its struct: size first, then the defaults.
  */
+/** An empty flowmesh_view_t. */
 #define FLOWMESH_VIEW_INIT {NULL, 0}
+/** A flowmesh_event_t without payload, headers and trace. */
 #define FLOWMESH_EVENT_INIT {sizeof(flowmesh_event_t), FLOWMESH_VIEW_INIT, NULL, 0, NULL, NULL}
+/** A flowmesh_call_options_t with the defaults. */
 #define FLOWMESH_CALL_OPTIONS_INIT {sizeof(flowmesh_call_options_t), 0, NULL, NULL, NULL}
+/** A flowmesh_write_options_t with the defaults. */
 #define FLOWMESH_WRITE_OPTIONS_INIT {sizeof(flowmesh_write_options_t), 0, NULL, NULL, NULL}
+/** A flowmesh_read_options_t with the defaults. */
 #define FLOWMESH_READ_OPTIONS_INIT {sizeof(flowmesh_read_options_t), 0, NULL, NULL, NULL, 0, 0}
+/** A flowmesh_offset_options_t with the defaults. */
 #define FLOWMESH_OFFSET_OPTIONS_INIT {sizeof(flowmesh_offset_options_t), 0, NULL, NULL, NULL, 0}
+/** A flowmesh_group_state_t to be filled. */
 #define FLOWMESH_GROUP_STATE_INIT {sizeof(flowmesh_group_state_t), 0, 0, 0}
+/** A flowmesh_enqueue_options_t with the defaults. */
 #define FLOWMESH_ENQUEUE_OPTIONS_INIT {sizeof(flowmesh_enqueue_options_t), 0, NULL, NULL, NULL, 0, NULL, 0}
+/** A flowmesh_reserve_options_t with the defaults. */
 #define FLOWMESH_RESERVE_OPTIONS_INIT {sizeof(flowmesh_reserve_options_t), 0, NULL, NULL, NULL, 0, 0}
+/** A flowmesh_nack_options_t with the defaults. */
 #define FLOWMESH_NACK_OPTIONS_INIT {sizeof(flowmesh_nack_options_t), 0, NULL, NULL, NULL, 0}
+/** A flowmesh_queue_stats_t to be filled. */
 #define FLOWMESH_QUEUE_STATS_INIT {sizeof(flowmesh_queue_stats_t), 0, 0, 0, 0, 0, 0}
+/** The default flowmesh_retry_policy_t: 3 deliveries, 1 s and 2 s apart. */
 #define FLOWMESH_RETRY_POLICY_INIT                                                              \
     {sizeof(flowmesh_retry_policy_t), 3, FLOWMESH_BACKOFF_EXPONENTIAL, 1000, 60000, 2.0}
+/** A flowmesh_client_stats_t to be filled. */
 #define FLOWMESH_CLIENT_STATS_INIT                                                              \
     {sizeof(flowmesh_client_stats_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+/** A flowmesh_set_options_t with the defaults. */
 #define FLOWMESH_SET_OPTIONS_INIT {sizeof(flowmesh_set_options_t), 0, NULL, NULL, NULL, 0}
 
 /** The bytes of a NUL-terminated text, without the NUL; NULL gives an empty view. */
@@ -2900,6 +2917,7 @@ static inline flowmesh_view_t flowmesh_view_bytes(const void *FLOWMESH_NULLABLE 
 
 /** For printf: printf("key " FLOWMESH_VIEW_FMT "\n", FLOWMESH_VIEW_ARG(key)). */
 #define FLOWMESH_VIEW_FMT "%.*s"
+/** The arguments that FLOWMESH_VIEW_FMT wants. */
 #define FLOWMESH_VIEW_ARG(view)                                                                 \
     (int)((view).len), ((view).data == NULL ? "" : (const char *)(view).data)
 
