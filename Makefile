@@ -50,6 +50,11 @@ crash: ## Kill a writing process with SIGKILL and check what it was told (ROUNDS
 stress: build ## Threads that use, cancel, close and free at random (SECONDS=60 SEED= THREADS=8)
 	@$(MAKE) --no-print-directory -C tests/stress stress
 
+.PHONY: soak
+soak: build ## Load while connections break and the server is killed (SECONDS=3600 SEED=)
+	FLOWMESH_SERVER=$(abspath $(RELEASE))/flowmesh-server FLOWMESH_SOAK_SECONDS=$(or $(SECONDS),3600) \
+	FLOWMESH_SOAK_SEED=$(SEED) $(CARGO) test --test soak -- --ignored --nocapture
+
 .PHONY: asan
 asan: build ## The tests of the C API and the stress program (SECONDS=60) with AddressSanitizer
 	@tests/asan/run $(SECONDS)

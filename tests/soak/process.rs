@@ -1,0 +1,103 @@
+//! The server's process, and what a process uses.
+
+use std::{
+    fmt, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+};
+
+/// A server that can be started again on the same address and data.
+pub struct Server {
+    data: PathBuf,
+    address: String,
+    child: Child,
+}
+
+impl Server {
+    pub fn start(dir: &Path) -> Self {
+        let data = dir.join("data");
+        let (child, address) = spawn(&data, "127.0.0.1:0");
+        Self { data, address, child }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it by a signal, and starts it again.
+    pub fn restart(&mut self, signal: &str) {
+        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(kill.expect("kill").success());
+        let status = self.child.wait().expect("it ends");
+        assert!(signal == "-KILL" || status.success(), "an orderly stop: {status}");
+        (self.child, self.address) = spawn(&self.data, &self.address);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails when it has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the binary and waits until it listens.
+#[expect(clippy::zombie_processes, reason = "who starts it waits for it; a failed start ends the test")]
+fn spawn(data: &Path, address: &str) -> (Child, String) {
+    let binary = std::env::var_os("FLOWMESH_SERVER").expect("FLOWMESH_SERVER names the server's binary");
+    let mut child = Command::new(binary)
+        .args(["--listen", address, "--data-dir"])
+        .arg(data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the server starts");
+    let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut all = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).expect("a log") > 0, "the server did not start: {all}");
+        all.push_str(&line);
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            let address = rest.split_whitespace().next().expect("an address").to_owned();
+            // What it says from now on matters when it complains.
+            thread::spawn(move || {
+                let complaint = |line: &String| line.contains("ERROR");
+                log.lines()
+                    .map_while(Result::ok)
+                    .filter(complaint)
+                    .for_each(|line| println!("server: {line}"));
+            });
+            return (child, address);
+        }
+    }
+}
+
+/// What a process uses.
+pub struct Usage {
+    pub resident_kib: u64,
+    pub descriptors: usize,
+}
+
+impl Usage {
+    pub fn of(pid: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let resident_kib = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+        Self { resident_kib, descriptors }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB, {} descriptors", self.resident_kib >> 10, self.descriptors)
+    }
+}
