@@ -183,6 +183,8 @@
  * Their number does not grow with clients, handles or calls. Signals are blocked in them, and they
  * sleep while there is nothing to do. What waits for jobs asks again every 20 s, as no server waits
  * longer; with FLOWMESH_POLL_SAFE up to five times a second. No other timer wakes an idle library.
+ * A thread that makes blocking calls alone looks for each reply for up to 60 us before it sleeps, as long
+ * as that is measured to be quicker, and never where there is one processor.
  *
  * It changes no signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit
  * hooks. exit and return from main need no preparation, whatever is under way, also in a callback;

@@ -8,6 +8,7 @@ pub(crate) mod dispatcher;
 mod driver;
 mod locks;
 pub(crate) mod park;
+mod spin;
 
 use std::{
     pin::Pin,

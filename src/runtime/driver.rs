@@ -14,7 +14,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{lock, park, shut_down, wait_until};
+use super::{lock, park, shut_down, spin::Spin, wait_until};
 use crate::{
     boundary::signals::SignalsBlocked,
     client::Result,
@@ -39,6 +39,7 @@ const POOL_KEEP_ALIVE: Duration = Duration::from_secs(1);
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     handle: Handle,
+    spin: Spin,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -111,7 +112,7 @@ impl Driver {
             let shared = shared.clone();
             thread::Builder::new().name("flowmesh-io".into()).spawn(move || shared.run())?
         };
-        Ok(Self { shared, handle, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, handle, spin: Spin::new(), thread: Mutex::new(Some(thread)) })
     }
 
     /// The runtime's handle, for what needs its context to be made.
@@ -129,7 +130,7 @@ impl Driver {
         if turn.drives {
             let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
             return match &*runtime {
-                Some(runtime) => Ok(park::elsewhere(|| runtime.block_on(future))),
+                Some(runtime) => Ok(park::elsewhere(|| runtime.block_on(self.spin.watch(future)))),
                 None => Err(shut_down()),
             };
         }

@@ -4,6 +4,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod driver;
 mod locks;
 pub(crate) mod park;
+mod spin;
 
 pub(crate) use dispatcher::{Dispatcher, Once};
 pub(crate) use driver::Driver;
