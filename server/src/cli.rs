@@ -19,7 +19,8 @@ use crate::settings::Settings;
         2  wrong usage\n  \
         3  the data directory cannot be used: in use, not writable, unknown format\n  \
         4  cannot listen on an address\n  \
-        5  the token file cannot be used",
+        5  the token file cannot be used\n  \
+        6  a file for TLS cannot be used",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {

@@ -17,6 +17,8 @@ pub mod net;
 pub mod resource;
 pub mod services;
 pub mod streams;
+#[cfg(feature = "net")]
+mod watch;
 
 pub use engine::{Engine, EngineOptions, FsyncPolicy};
 pub use error::{Error, ErrorKind};
