@@ -1,4 +1,4 @@
-//! Sockets: resolving, connecting, TLS where it is asked for, and bytes in and out.
+//! Sockets: resolving, connecting, and bytes in and out.
 //!
 //! Writes never raise SIGPIPE in the host: they go through sendmsg(2) with MSG_NOSIGNAL.
 
@@ -20,11 +20,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{
-    endpoint::write_authority,
-    statistics::Statistics,
-    tls::{Encrypted, Tls},
-};
+use super::{endpoint::write_authority, statistics::Statistics, tls::Tls};
 use crate::log::log;
 
 /// How long a connection may be silent before the kernel asks whether the peer still lives, and
@@ -229,8 +225,16 @@ impl AsyncWrite for Socket {
 }
 
 impl Socket {
+    /// What must protect the connection, if anything.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        match &self.target {
+            Target::Tcp { tls, .. } => tls.as_ref(),
+            Target::Unix(_) => None,
+        }
+    }
+
     /// The connection is ready for use: from now on its end is news.
-    fn establish(&mut self) {
+    pub fn establish(&mut self) {
         self.state = State::Established;
         self.statistics.connections_made.add(1);
         log!(Info, "connection", self.statistics.client, "connected to {}", self.target);
@@ -279,77 +283,6 @@ impl Drop for Socket {
                 log!(Info, "connection", client, "disconnected from {target}")
             }
             State::New => {}
-        }
-    }
-}
-
-/// A socket, encrypted where the target says so.
-pub(crate) enum Link {
-    Plain(Socket),
-    Encrypted(Box<Encrypted>, Arc<Tls>),
-}
-
-impl Link {
-    /// Over a socket that has just been connected. How long the handshake may take is the caller's
-    /// affair.
-    pub async fn over(mut socket: Socket) -> Result<Self, ConnectError> {
-        let Target::Tcp { tls: Some(tls), .. } = &socket.target else {
-            socket.establish();
-            return Ok(Self::Plain(socket));
-        };
-        let tls = tls.clone();
-        let mut stream = Box::new(tls.shake(socket).await?);
-        stream.get_mut().0.get_mut().establish();
-        Ok(Self::Encrypted(stream, tls))
-    }
-}
-
-impl AsyncRead for Link {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Encrypted(stream, tls) => Pin::new(stream).poll_read(cx, buf).map_err(|e| tls.explained(e)),
-        }
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Encrypted(stream, _) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Encrypted(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_write_vectored(),
-            Self::Encrypted(stream, _) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Encrypted(stream, _) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Encrypted(stream, _) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

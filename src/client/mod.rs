@@ -18,6 +18,7 @@ mod error;
 mod http2;
 mod kv;
 mod lease;
+mod link;
 mod operation;
 mod options;
 mod producer;

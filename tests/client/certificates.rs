@@ -1,4 +1,6 @@
-//! Certificates for tests, made as they are needed. Used by the tests of the server as well.
+//! Certificates for tests, made as they are needed. Used by other tests as well, each of which
+//! needs a part of it.
+#![allow(dead_code)]
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
@@ -25,9 +27,13 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Its own certificate, with the key that a server would need to show it.
-    pub fn itself(&self) -> Pair {
-        Pair { certificate: self.pem.clone(), key: self.issuer.key().serialize_pem() }
+    /// A certificate as `openssl req -x509` makes it unless told otherwise: an authority's.
+    pub fn careless(name: &str) -> Pair {
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("signed").pem();
+        Pair { certificate, key: key.serialize_pem() }
     }
 
     /// A certificate for a DNS name or an address.

@@ -133,9 +133,9 @@ fn who_is_not_trusted_is_refused_by_name() {
 
     let expired = serve_tls(&authority.issue_until("127.0.0.1", 2001), None);
     refused(&open(&format!("https://{expired}"), trusting(&authority)), "has expired");
-    // As `openssl req -x509` makes them, unless told otherwise.
-    let careless = serve_tls(&authority.itself(), None);
-    refused(&open(&format!("https://{careless}"), trusting(&authority)), "CA:FALSE");
+    let careless = Authority::careless("127.0.0.1");
+    let tls = TlsOptions { authorities: Some(pem(&careless.certificate)), ..TlsOptions::default() };
+    refused(&open(&format!("https://{}", serve_tls(&careless, None)), tls), "CA:FALSE");
 }
 
 #[test]

@@ -60,19 +60,19 @@ fn a_token_in_a_file_is_renewed_without_a_failed_call() {
     set(&client).expect("the first one");
 
     let stream = client.stream("t", "n", "s").expect("names");
-    let options = SubscribeOptions { consumer_group: "g".into(), ..SubscribeOptions::default() };
-    let subscription = stream.subscribe(options).expect("subscribe");
     let write = |number| {
         let stream = stream.clone();
         let events = vec![event(number)];
         client.block_on(async move { stream.write(events, &CallOptions::default()).await }).expect("write");
     };
+    write(0);
+    let options = SubscribeOptions { consumer_group: "g".into(), ..SubscribeOptions::default() };
+    let subscription = stream.subscribe(options).expect("subscribe");
     let (sender, seen) = std::sync::mpsc::channel();
     thread::spawn({
         let client = client.clone();
         move || follow(&client, &subscription, &sender)
     });
-    write(0);
     seen.recv().expect("the first event");
 
     fs::write(&file, &new.secret).expect("written");
@@ -92,7 +92,9 @@ fn follow(client: &Client, subscription: &Subscription, sender: &std::sync::mpsc
     let mut batch = Vec::new();
     loop {
         match client.wait(subscription.next_batch(&mut batch)) {
-            Ok(Progress::Messages) => batch.iter().for_each(|_| drop(sender.send(()))),
+            Ok(Progress::Messages) => batch.iter().for_each(|_| {
+                let _ = sender.send(());
+            }),
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error.status(), Status::UNAUTHENTICATED, "{error}");

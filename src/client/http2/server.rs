@@ -28,7 +28,8 @@ use tokio::{
 use super::frames::{Departures, Watched};
 use crate::{
     client::{
-        connect::{ConnectError, Link, Target, connect},
+        connect::{ConnectError, Target, connect},
+        link::Link,
         statistics::Statistics,
     },
     log::log,
