@@ -64,3 +64,43 @@ impl std::fmt::Debug for Certificates {
         f.write_str("Certificates")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn certificates() -> Certificates {
+        let dir = tempfile::tempdir().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new([]).unwrap().self_signed(&key).unwrap();
+        let files = CertificateFiles {
+            certificate: dir.path().join("cert"),
+            key: dir.path().join("key"),
+            client_authorities: None,
+        };
+        std::fs::write(&files.certificate, certificate.pem()).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        Certificates::read(&files).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_shake_hands_is_not_kept() {
+        let (mut near, far) = duplex(1 << 16);
+        // The beginning of a record that never comes to its end.
+        near.write_all(&[0x16, 3, 1, 1, 0]).await.unwrap();
+        let error = certificates().shake(far).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn clear_text_is_answered_by_an_alert() {
+        let (mut near, far) = duplex(1 << 16);
+        near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        assert!(certificates().shake(far).await.is_err());
+        let mut said = Vec::new();
+        near.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said.first(), Some(&0x15));
+    }
+}
