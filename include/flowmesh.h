@@ -9,8 +9,9 @@
  *   streams  ordered logs of events; consumer groups remember how far they have read;
  *   queues   jobs that are leased, acknowledged, retried and dead-lettered;
  *   stores   values under keys, with an optional time to live.
- * They live in a flowmesh-server (endpoint "host:port", "http://host:port", "unix:/path") or in
- * this process ("embedded:/dir" on disk, "embedded:" in memory). The functions are the same.
+ * They live in a flowmesh-server (endpoint "host:port", "http://host:port", "https://host:port",
+ * "unix:/path") or in this process ("embedded:/dir" on disk, "embedded:" in memory). The functions
+ * are the same.
  *
  *     #include <flowmesh.h>
  *
@@ -67,6 +68,14 @@
  *
  * Seeing. flowmesh_log_set_callback has the library tell what an operator should know;
  * flowmesh_client_get_stats reads what a client has counted.
+ *
+ * Trust. "https://host:port" is TLS: the server must prove to be who the endpoint says, by an
+ * authority that the system trusts or that flowmesh_client_options_set_tls_ca_file names, and may
+ * ask the client to do the same. A token says who calls; it goes neither to an embedded engine nor,
+ * unless allowed, unencrypted to another machine. What the options leave open, the environment can
+ * say: FLOWMESH_ENDPOINT, FLOWMESH_AUTH_TOKEN, FLOWMESH_AUTH_TOKEN_FILE,
+ * FLOWMESH_ALLOW_PLAINTEXT_TOKEN, FLOWMESH_TLS_CA_FILE, FLOWMESH_TLS_CERT_FILE,
+ * FLOWMESH_TLS_KEY_FILE, FLOWMESH_TLS_SERVER_NAME.
  *
  * Traces. `traceparent` and `tracestate` (W3C Trace Context) in the options of a call go to the
  * server with it. Calls that store an event or a job also put them into its headers, under these
@@ -699,6 +708,17 @@ typedef int32_t flowmesh_status_t;
 // When an embedded engine has acknowledged writes on disk.
 typedef int32_t flowmesh_fsync_t;
 
+// Borrowed bytes: `len` of them at `data`, which may be NULL when `len` is 0. Make one with
+// flowmesh_view_str, flowmesh_view_bytes or FLOWMESH_VIEW_LITERAL; print one with
+// FLOWMESH_VIEW_FMT and FLOWMESH_VIEW_ARG. A view owns nothing: it is good for as long as what
+// it was taken from.
+typedef struct {
+    // First byte.
+    const uint8_t *data;
+    // Number of bytes.
+    size_t len;
+} flowmesh_view_t;
+
 // Called once when a call has ended: `error` is NULL on success, otherwise it is yours to free with
 // flowmesh_error_free. So are the results of the other callbacks below, unless they are lent for
 // the call; on failure they are NULL.
@@ -712,17 +732,6 @@ typedef void (*flowmesh_bool_callback_t)(flowmesh_error_t *FLOWMESH_NULLABLE err
 
 // Whether a failed call changed anything: one of the FLOWMESH_OUTCOME constants.
 typedef int32_t flowmesh_outcome_t;
-
-// Borrowed bytes: `len` of them at `data`, which may be NULL when `len` is 0. Make one with
-// flowmesh_view_str, flowmesh_view_bytes or FLOWMESH_VIEW_LITERAL; print one with
-// FLOWMESH_VIEW_FMT and FLOWMESH_VIEW_ARG. A view owns nothing: it is good for as long as what
-// it was taken from.
-typedef struct {
-    // First byte.
-    const uint8_t *data;
-    // Number of bytes.
-    size_t len;
-} flowmesh_view_t;
 
 // A header of an event, message or job: metadata as UTF-8 text. Keys are unique within one
 // event; of equal ones the last counts. This struct never grows.
@@ -1241,14 +1250,6 @@ flowmesh_status_t flowmesh_client_options_new(flowmesh_client_options_t **option
 // Frees options. Does not block; any thread.
 void flowmesh_client_options_free(flowmesh_client_options_t *FLOWMESH_NULLABLE options);
 
-// The bearer token sent with every call. Default: the environment's FLOWMESH_AUTH_TOKEN. "" means
-// none. An embedded endpoint takes no token: flowmesh_client_open refuses one set here and
-// ignores the environment's. Printable ASCII.
-FLOWMESH_MUST_CHECK
-flowmesh_status_t flowmesh_client_options_set_auth_token(const flowmesh_client_options_t *options,
-                                                         const char *token,
-                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
-
 // Deadline of calls whose options say 0. Default 30000; -1 for none; 0 is refused.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_client_options_set_timeout_ms(const flowmesh_client_options_t *options,
@@ -1297,9 +1298,9 @@ flowmesh_status_t flowmesh_client_options_set_dispatcher(const flowmesh_client_o
                                                          const flowmesh_dispatcher_t *FLOWMESH_NULLABLE dispatcher,
                                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Makes a client for `endpoint`: "host:port", "http://host:port", "unix:/path", "embedded:/dir"
-// (or a relative directory; its parent must exist) or "embedded:" (in memory, a world of its
-// own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
+// Makes a client for `endpoint`: "host:port", "http://host:port", "https://host:port" (TLS),
+// "unix:/path", "embedded:/dir" (or a relative directory; its parent must exist) or "embedded:"
+// (in memory, a world of its own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
 // not block; any thread. Free the client with flowmesh_client_free.
 //
 // FLOWMESH_INVALID_ARGUMENT: malformed endpoint, or options that do not go with it.
@@ -1313,8 +1314,8 @@ flowmesh_status_t flowmesh_client_open(const char *FLOWMESH_NULLABLE endpoint,
 // check, or until an embedded engine is open. Blocks for at most `timeout_ms` (0 does not wait,
 // -1 for ever); any thread.
 //
-// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server.
-// FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_NOT_FOUND (the directory's
+// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server, or one that TLS does not
+// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_NOT_FOUND (the directory's
 // parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
 // process, or written by a future version).
 FLOWMESH_MUST_CHECK
@@ -1368,6 +1369,72 @@ FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_test_clock_advance(const flowmesh_client_t *client,
                                               int64_t by_ms,
                                               flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The bearer token sent with every call. Default: the environment's FLOWMESH_AUTH_TOKEN, or else
+// what is in the file that its FLOWMESH_AUTH_TOKEN_FILE names. "" means none. An embedded endpoint
+// takes no token: flowmesh_client_open refuses one set here and ignores the environment's. It also
+// refuses to send one unencrypted to another machine, see
+// flowmesh_client_options_set_allow_plaintext_token. Printable ASCII. Neither the log nor any
+// error repeats it.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_auth_token(const flowmesh_client_options_t *options,
+                                                         const char *token,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// A file that holds the token, in place of flowmesh_client_options_set_auth_token. The first call
+// reads it, and a call whose token the server refuses reads it again: when it holds another one
+// by then, the call is repeated with that. FLOWMESH_FAILED_PRECONDITION ends calls while the file
+// cannot be read.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_auth_token_file(const flowmesh_client_options_t *options,
+                                                              const char *path,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Whether a token may go unencrypted to another machine, where everybody on the way can read it.
+// Default: false, unless the environment's FLOWMESH_ALLOW_PLAINTEXT_TOKEN is 1. "https://", unix
+// sockets and loopback addresses ("localhost" is one) need no such leave.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_allow_plaintext_token(const flowmesh_client_options_t *options,
+                                                                    bool allow,
+                                                                    flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// "https://": a file of the authorities that may vouch for the server, PEM. Default: the
+// environment's FLOWMESH_TLS_CA_FILE, or else the authorities that the system trusts. Files for TLS
+// are read when a connection is made, so renewed ones count for the next one; what is wrong with
+// them ends calls with FLOWMESH_UNAVAILABLE.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_tls_ca_file(const flowmesh_client_options_t *options,
+                                                          const char *path,
+                                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The same authorities from memory: at least one certificate, PEM. They are copied.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_tls_ca_pem(const flowmesh_client_options_t *options,
+                                                         flowmesh_view_t pem,
+                                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// "https://": how the client proves who it is to servers that ask for it: files of its certificate
+// (followed by those that lead to its authority) and of its private key, PEM, not encrypted.
+// Default: the environment's FLOWMESH_TLS_CERT_FILE and FLOWMESH_TLS_KEY_FILE, or else none.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_tls_certificate_file(const flowmesh_client_options_t *options,
+                                                                   const char *certificate_path,
+                                                                   const char *key_path,
+                                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// The same from memory. Both are copied; neither the log nor any error repeats the key.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_tls_certificate_pem(const flowmesh_client_options_t *options,
+                                                                  flowmesh_view_t certificate,
+                                                                  flowmesh_view_t key,
+                                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// "https://": the name, or address, that the server's certificate must have. Default: the
+// environment's FLOWMESH_TLS_SERVER_NAME, or else the endpoint's host.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_tls_server_name(const flowmesh_client_options_t *options,
+                                                              const char *name,
+                                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // flowmesh_client_connect as an asynchronous call, see COMPLETIONS. Does not block; any thread.
 FLOWMESH_MUST_CHECK

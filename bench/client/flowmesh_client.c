@@ -3,7 +3,9 @@
  *   flowmesh_client ENDPOINT get|health SECONDS
  *   flowmesh_client ENDPOINT subscribe MESSAGES
  *   flowmesh_client ENDPOINT write EVENTS_PER_CALL SECONDS
- *   flowmesh_client ENDPOINT idle SUBSCRIPTIONS     connects, subscribes, says so, waits for EOF */
+ *   flowmesh_client ENDPOINT idle SUBSCRIPTIONS     connects, subscribes, says so, waits for EOF
+ *   flowmesh_client ENDPOINT connect SECONDS        a new client each time, and a health check
+ * The environment says whom to trust and what to present, as flowmesh.h has it. */
 #include <flowmesh.h>
 #include <semaphore.h>
 #include <unistd.h>
@@ -59,6 +61,14 @@ static void call_get(void *with)
 static void call_health(void *with)
 {
     must(flowmesh_client_health_check(with, NULL, &error), "health");
+}
+
+static void call_connect(void *endpoint)
+{
+    flowmesh_client_t *client = NULL;
+    must(flowmesh_client_open(endpoint, NULL, &client, &error), endpoint);
+    call_health(client);
+    flowmesh_client_free(client);
 }
 
 struct write {
@@ -188,7 +198,7 @@ static void idle(flowmesh_client_t *client, size_t count)
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        die("usage", "flowmesh_client ENDPOINT load|get|health|subscribe|write|idle ...");
+        die("usage", "flowmesh_client ENDPOINT load|get|health|subscribe|write|idle|connect ...");
     flowmesh_client_t *client = open_client(argv[1]);
     const char *work = argv[2];
     if (strcmp(work, "load") == 0) {
@@ -206,6 +216,8 @@ int main(int argc, char **argv)
         prepare_write(&w, open_stream(client, STREAM_WRITE), (size_t)atoll(argv[3]));
         repeat(call_write, &w, atof(argv[4]), (double)w.count);
         finish_write(&w);
+    } else if (strcmp(work, "connect") == 0) {
+        repeat(call_connect, argv[1], atof(argv[3]), 1);
     } else if (strcmp(work, "idle") == 0) {
         idle(client, (size_t)atoll(argv[3]));
     } else {

@@ -3,10 +3,15 @@
 //   grpc_client ENDPOINT subscribe MESSAGES
 //   grpc_client ENDPOINT write EVENTS_PER_CALL SECONDS
 //   grpc_client ENDPOINT idle 0                    connects, says so, waits for EOF
+//   grpc_client ENDPOINT connect SECONDS           a new channel each time, and a health check
+// FLOWMESH_TLS_CA_FILE makes it speak TLS, and trust what is in that file.
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
 
 #include "flowmesh/v1/flowmesh.grpc.pb.h"
@@ -54,6 +59,36 @@ struct Health {
         grpc::ClientContext context;
         pb::HealthCheckResponse response;
         must("health", static_cast<Health *>(with)->stub->HealthCheck(&context, {}, &response));
+    }
+};
+
+// What is trusted, read once.
+std::shared_ptr<grpc::ChannelCredentials> credentials()
+{
+    const char *file = getenv("FLOWMESH_TLS_CA_FILE");
+    if (!file)
+        return grpc::InsecureChannelCredentials();
+    std::ifstream in(file);
+    std::stringstream pem;
+    pem << in.rdbuf();
+    grpc::SslCredentialsOptions options;
+    options.pem_root_certs = pem.str();
+    return grpc::SslCredentials(options);
+}
+
+struct Connect {
+    std::string endpoint;
+    std::shared_ptr<grpc::ChannelCredentials> credentials;
+
+    static void call(void *with)
+    {
+        auto *self = static_cast<Connect *>(with);
+        grpc::ChannelArguments arguments;
+        // Or it would find the connection of the channel before.
+        arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+        auto channel = grpc::CreateCustomChannel(self->endpoint, self->credentials, arguments);
+        Health health{pb::HealthService::NewStub(channel)};
+        Health::call(&health);
     }
 };
 
@@ -110,8 +145,7 @@ int main(int argc, char **argv)
         die("usage", "grpc_client ENDPOINT get|health SECONDS | subscribe N | write BATCH SECONDS");
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
-    auto channel =
-        grpc::CreateCustomChannel(argv[1], grpc::InsecureChannelCredentials(), arguments);
+    auto channel = grpc::CreateCustomChannel(argv[1], credentials(), arguments);
     std::string work = argv[2];
     if (work == "get") {
         Get get{pb::KVService::NewStub(channel), {}};
@@ -127,6 +161,9 @@ int main(int argc, char **argv)
         Write write{pb::StreamService::NewStub(channel), atoi(argv[3]), {}};
         fill(write.payload, PAYLOAD);
         repeat(Write::call, &write, atof(argv[4]), write.events);
+    } else if (work == "connect") {
+        Connect connect{argv[1], credentials()};
+        repeat(Connect::call, &connect, atof(argv[3]), 1);
     } else if (work == "idle") {
         Health health{pb::HealthService::NewStub(channel)};
         Health::call(&health);

@@ -33,11 +33,11 @@ BATCHES = [1, 10, 100, 1000]
 class Server:
     """flowmesh-server on a loopback port and a unix socket, with an empty data directory."""
 
-    def __init__(self, binary, directory, fsync="none"):
+    def __init__(self, binary, directory, fsync="none", more=()):
         self.unix = f"unix:{directory}/socket"
         self.log = directory / "server.log"
         argv = [binary, "--listen", "127.0.0.1:0", "--listen", self.unix]
-        argv += ["--data-dir", directory / "server", "--fsync", fsync]
+        argv += ["--data-dir", directory / "server", "--fsync", fsync, *more]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(argv, stderr=log, stdout=log)
         self.tcp = None
@@ -82,7 +82,7 @@ def pin(pid, cpus):
             os.sched_setaffinity(int(thread), cpus)
 
 
-def measure(program, address, *arguments, cpus=None):
+def measure(program, address, *arguments, cpus=None, env=None):
     """One cell: runs a client to its end and returns what it printed."""
     argv = [program, address, *map(str, arguments)]
     if program == RAW:
@@ -92,6 +92,7 @@ def measure(program, address, *arguments, cpus=None):
         capture_output=True,
         text=True,
         timeout=300,
+        env={**os.environ, **(env or {})},
         preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
     )
     if result.returncode:

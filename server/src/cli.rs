@@ -20,7 +20,8 @@ use crate::settings::Settings;
         3  the data directory cannot be used: in use, not writable, unknown format\n  \
         4  cannot listen on an address\n  \
         5  the token file cannot be used\n  \
-        6  the check of a data directory found damage",
+        6  a file for TLS cannot be used\n  \
+        7  the check of a data directory found damage",
     args_conflicts_with_subcommands = true
 )]
 pub struct Cli {

@@ -19,6 +19,8 @@ pub mod offline;
 pub mod resource;
 pub mod services;
 pub mod streams;
+#[cfg(feature = "net")]
+mod watch;
 
 pub use engine::{Engine, EngineOptions, FsyncPolicy};
 pub use error::{Error, ErrorKind};

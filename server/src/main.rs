@@ -12,7 +12,7 @@ use flowmesh_server::{
     Engine, EngineOptions,
     access::{self, Authority},
     clock::Clock,
-    net::Server,
+    net::{CertificateFiles, Server, keep_certificates},
     offline::{self, Checked},
 };
 use sd_notify::NotifyState;
@@ -25,7 +25,8 @@ const FAILED: u8 = 1;
 const BAD_DATA_DIRECTORY: u8 = 3;
 const CANNOT_LISTEN: u8 = 4;
 const BAD_TOKENS: u8 = 5;
-const DAMAGED: u8 = 6;
+const BAD_CERTIFICATES: u8 = 6;
+const DAMAGED: u8 = 7;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -43,15 +44,16 @@ fn main() -> ExitCode {
     if let Some(address) = settings.exposed() {
         refuse(format!(
             "{address} can be reached from other machines and callers are not authenticated: list \
-             callers with --tokens, listen on a loopback address or a unix socket, or allow it with \
-             --insecure"
+             callers with --tokens, ask for certificates with --tls-client-ca, listen on a loopback \
+             address or a unix socket, or allow it with --insecure"
         ));
     }
+    let certificates = settings.certificates().unwrap_or_else(|rule| refuse(rule.to_owned()));
     if cli.check_config {
         print!("{}", settings.to_toml());
         return ExitCode::SUCCESS;
     }
-    serve(&settings)
+    serve(&settings, certificates)
 }
 
 /// Prints what the check of a data directory found.
@@ -89,7 +91,7 @@ fn refuse(message: String) -> ! {
     Cli::command().error(ErrorKind::ValueValidation, message).exit()
 }
 
-fn serve(settings: &InForce) -> ExitCode {
+fn serve(settings: &InForce, certificates: Option<CertificateFiles>) -> ExitCode {
     log_to_stderr(settings);
 
     let options = EngineOptions {
@@ -107,13 +109,13 @@ fn serve(settings: &InForce) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(FAILED, &e),
     };
-    let code = runtime.block_on(run(settings, engine));
+    let code = runtime.block_on(run(settings, certificates, engine));
     // A storage that hangs must not hold up the end.
     runtime.shutdown_background();
     code
 }
 
-async fn run(settings: &InForce, engine: Engine) -> ExitCode {
+async fn run(settings: &InForce, certificates: Option<CertificateFiles>, engine: Engine) -> ExitCode {
     let (terminate, interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(e), _) | (_, Err(e)) => return fail(FAILED, &e),
@@ -128,8 +130,19 @@ async fn run(settings: &InForce, engine: Engine) -> ExitCode {
             return ExitCode::from(BAD_TOKENS);
         }
     };
+    let certificates = match certificates.map(keep_certificates).transpose() {
+        Ok(certificates) => certificates,
+        Err(e) => {
+            engine.close();
+            tracing::error!("a file for TLS is not good: {e}");
+            return ExitCode::from(BAD_CERTIFICATES);
+        }
+    };
     let server = match Server::bind(&settings.listen).await {
-        Ok(server) => server,
+        Ok(server) => match certificates.clone() {
+            Some(certificates) => server.with_tls(certificates),
+            None => server,
+        },
         Err(e) => {
             engine.close();
             return fail(CANNOT_LISTEN, &e);
@@ -139,10 +152,14 @@ async fn run(settings: &InForce, engine: Engine) -> ExitCode {
     tracing::info!(
         data_dir = %settings.data_dir.display(),
         fsync = %settings.fsync,
+        tls = certificates.is_some(),
         version = env!("CARGO_PKG_VERSION"),
         "listening on {}",
         addresses.join(", ")
     );
+    if let Some(address) = settings.unencrypted() {
+        tracing::warn!("tokens can be read on their way to {address}: there is no TLS, see --tls-cert");
+    }
     tell_manager(NotifyState::Ready);
     let (limit, stop) = (settings.max_message_bytes as usize, asked_to_stop(terminate, interrupt));
     if server.serve(engine, limit, authority, stop).await {

@@ -11,7 +11,11 @@ use std::{
 };
 
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
-use flowmesh_server::{FsyncPolicy, net::Address, services::DEFAULT_MAX_MESSAGE_BYTES};
+use flowmesh_server::{
+    FsyncPolicy,
+    net::{Address, CertificateFiles},
+    services::DEFAULT_MAX_MESSAGE_BYTES,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tracing::level_filters::LevelFilter;
 
@@ -61,6 +65,20 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", env = "FLOWMESH_TOKENS")]
     pub tokens: Option<PathBuf>,
 
+    /// Certificate of the server, PEM, followed by those that lead to its authority: TCP connections
+    /// then need TLS (unix sockets have none). Read again, with the key and the authorities, when it
+    /// changes and on SIGHUP.
+    #[arg(long, value_name = "FILE", env = "FLOWMESH_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, PEM.
+    #[arg(long, value_name = "FILE", env = "FLOWMESH_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Authorities of clients, PEM: a client must then show a certificate by one of them.
+    #[arg(long, value_name = "FILE", env = "FLOWMESH_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
+
     /// Listen beyond this machine although callers are not authenticated.
     #[arg(
         long,
@@ -105,7 +123,7 @@ impl Settings {
 
     /// These, and where they say nothing, the others.
     pub fn or(self, other: Self) -> Self {
-        either!(self, other: listen, data_dir, fsync, max_message_bytes, no_create, tokens, insecure, log_level, log_format)
+        either!(self, other: listen, data_dir, fsync, max_message_bytes, no_create, tokens, tls_cert, tls_key, tls_client_ca, insecure, log_level, log_format)
     }
 
     /// With the defaults where nothing is said.
@@ -117,6 +135,9 @@ impl Settings {
             max_message_bytes: self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES as u32),
             no_create: self.no_create.unwrap_or_default(),
             tokens: self.tokens,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            tls_client_ca: self.tls_client_ca,
             insecure: self.insecure.unwrap_or_default(),
             log_level: self.log_level.unwrap_or_default(),
             log_format: self.log_format.unwrap_or_default(),
@@ -136,6 +157,12 @@ pub struct InForce {
     pub no_create: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_client_ca: Option<PathBuf>,
     pub insecure: bool,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
@@ -147,9 +174,32 @@ impl InForce {
         toml::to_string(self).expect("texts, numbers and lists of texts are TOML")
     }
 
+    /// The files for TLS; `None` without it.
+    ///
+    /// # Errors
+    /// Some are named and others that they need are not; the text is the rule.
+    pub fn certificates(&self) -> Result<Option<CertificateFiles>, &'static str> {
+        let client_authorities = self.tls_client_ca.clone();
+        match (self.tls_cert.clone(), self.tls_key.clone()) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(CertificateFiles { certificate, key, client_authorities }))
+            }
+            (None, None) if client_authorities.is_none() => Ok(None),
+            _ => Err("TLS needs both --tls-cert and --tls-key; --tls-client-ca comes on top of them"),
+        }
+    }
+
     /// The address that other machines can reach although nobody is asked who they are.
     pub fn exposed(&self) -> Option<&Address> {
-        if self.insecure || self.tokens.is_some() {
+        if self.insecure || self.tokens.is_some() || self.tls_client_ca.is_some() {
+            return None;
+        }
+        self.listen.iter().find(|address| !address.is_local())
+    }
+
+    /// The address at which tokens can be read on their way.
+    pub fn unencrypted(&self) -> Option<&Address> {
+        if self.tokens.is_none() || self.tls_cert.is_some() {
             return None;
         }
         self.listen.iter().find(|address| !address.is_local())

@@ -93,25 +93,6 @@ pub extern "C" fn flowmesh_client_options_free(options: NullableClientOptionsBox
     guard::plain((), || handle::free(options));
 }
 
-/// The bearer token sent with every call. Default: the environment's FLOWMESH_AUTH_TOKEN. "" means
-/// none. An embedded endpoint takes no token: flowmesh_client_open refuses one set here and
-/// ignores the environment's. Printable ASCII.
-#[must_use]
-#[unsafe(no_mangle)]
-pub extern "C" fn flowmesh_client_options_set_auth_token(
-    options: Option<&flowmesh_client_options_t>,
-    token: *const c_char,
-    error: NullableError<'_>,
-) -> flowmesh_status_t {
-    guard::call(error, || {
-        let token = view::text(token, "token")?;
-        if !token.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            return Err(Error::invalid("token must be printable ASCII"));
-        }
-        change(options, |o| o.auth_token = Some(token.to_owned()))
-    })
-}
-
 /// Deadline of calls whose options say 0. Default 30000; -1 for none; 0 is refused.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -228,16 +209,19 @@ pub extern "C" fn flowmesh_client_options_set_dispatcher(
     })
 }
 
-fn change(options: Option<&flowmesh_client_options_t>, set: impl FnOnce(&mut ClientOptions)) -> Result<()> {
+pub(super) fn change(
+    options: Option<&flowmesh_client_options_t>,
+    set: impl FnOnce(&mut ClientOptions),
+) -> Result<()> {
     let options = options.required("options")?;
     set(&mut lock(&options.options));
     Ok(())
 }
 
-/// Makes a client for `endpoint`: "host:port", "http://host:port", "unix:/path", "embedded:/dir"
-/// (or a relative directory; its parent must exist) or "embedded:" (in memory, a world of its
-/// own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
-/// not block; any thread. Free the client with flowmesh_client_free.
+/// Makes a client for `endpoint`: "host:port", "http://host:port", "https://host:port" (TLS),
+/// "unix:/path", "embedded:/dir" (or a relative directory; its parent must exist) or "embedded:"
+/// (in memory, a world of its own). NULL is the environment's FLOWMESH_ENDPOINT, else
+/// "localhost:50051". Does no I/O and does not block; any thread. Free the client with flowmesh_client_free.
 ///
 /// FLOWMESH_INVALID_ARGUMENT: malformed endpoint, or options that do not go with it.
 #[must_use]
@@ -265,9 +249,9 @@ pub extern "C" fn flowmesh_client_open(
 /// check, or until an embedded engine is open. Blocks for at most `timeout_ms` (0 does not wait,
 /// -1 for ever); any thread.
 ///
-/// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server.
-/// FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_NOT_FOUND (the directory's
-/// parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
+/// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server, or one that TLS does not
+/// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded:
+/// FLOWMESH_NOT_FOUND (the directory's parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
 /// process, or written by a future version).
 #[must_use]
 #[unsafe(no_mangle)]

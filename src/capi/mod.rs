@@ -14,6 +14,7 @@ mod queue_calls;
 
 pub mod cancel;
 pub mod client;
+pub mod client_access;
 pub mod client_async;
 pub mod dispatcher;
 pub mod error;

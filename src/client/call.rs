@@ -145,12 +145,17 @@ impl Client {
         let attempts = async {
             let mut before = Outcome::NotApplied;
             let (mut unsent, mut repeats) = (0, u32::from(call.effect != Effect::Once));
+            let mut renewed = false;
             loop {
+                let token = inner.token().version();
                 let failure = match self.attempt(&call, message.clone(), &attempt, sent.as_ref()).await? {
                     Ok(reply) => return Ok(reply),
                     Err(failure) => failure,
                 };
-                let again = if failure.not_sent() {
+                let again = if failure.is_unauthenticated() {
+                    // Refused unread, so a repeat with the file's next token does nothing twice.
+                    !std::mem::replace(&mut renewed, true) && inner.token().is_renewed(token)
+                } else if failure.not_sent() {
                     unsent += 1;
                     failure.worth_one_more() && unsent <= MOST_UNSENT
                 } else {

@@ -18,7 +18,6 @@ use flowmesh_proto::{
     },
 };
 use tokio::sync::Notify;
-use tonic::metadata::{Ascii, MetadataValue};
 
 use super::{
     call::{Call, Wire},
@@ -26,6 +25,7 @@ use super::{
     connect::Target,
     embedded::{self, Embedded},
     endpoint::Endpoint,
+    environment,
     error::{Effect, Error, Result, Status},
     kv::Kv,
     operation::Operations,
@@ -34,6 +34,8 @@ use super::{
     rules,
     statistics::{ClientStats, Statistics},
     streams::Stream,
+    tls::Tls,
+    token::Token,
     transport::Transport,
 };
 use crate::{
@@ -56,7 +58,7 @@ pub(crate) struct Inner {
     generation: Arc<Generation>,
     endpoint: Endpoint,
     options: ClientOptions,
-    auth: Option<MetadataValue<Ascii>>,
+    token: Token,
     source: Source,
     /// What carries calls; `None` before the first and after the close.
     transport: Mutex<OwnedByProcess<Option<Transport>>>,
@@ -88,13 +90,22 @@ impl Client {
     pub(crate) fn open_on(options: ClientOptions, dispatcher: Option<Dispatcher>) -> Result<Self> {
         let text = match options.endpoint.clone() {
             Some(text) => text,
-            None => from_environment("FLOWMESH_ENDPOINT")?.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
+            None => environment::text("FLOWMESH_ENDPOINT")?.unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned()),
         };
         let endpoint = Endpoint::parse(&text)?;
-        let auth = auth(&endpoint, &options)?;
+        let token = Token::of(&endpoint, &options)?;
+        if !options.tls.is_empty() && !matches!(endpoint, Endpoint::Tls { .. }) {
+            return Err(Error::invalid(format!(
+                "TLS options must not be given for the endpoint `{endpoint}`: they are for https:// only"
+            )));
+        }
         let source = match &endpoint {
             Endpoint::Tcp { host, port } => {
-                Source::Remote(Target::Tcp { host: host.as_str().into(), port: *port })
+                Source::Remote(Target::Tcp { host: host.as_str().into(), port: *port, tls: None })
+            }
+            Endpoint::Tls { host, port } => {
+                let tls = Some(Arc::new(Tls::new(&options.tls, host)?));
+                Source::Remote(Target::Tcp { host: host.as_str().into(), port: *port, tls })
             }
             Endpoint::Unix(path) => Source::Remote(Target::Unix(Arc::new(path.clone()))),
             Endpoint::Directory(_) | Endpoint::Memory => {
@@ -113,7 +124,7 @@ impl Client {
             generation: generation.clone(),
             endpoint,
             options,
-            auth,
+            token,
             source,
             transport: Mutex::new(OwnedByProcess::new(None)),
             closed: Event::default(),
@@ -400,7 +411,13 @@ impl Inner {
             Some(transport) => transport,
             None => self.make_transport().await?,
         };
-        Ok(Wire { transport, auth: self.auth.clone(), max_message_bytes: self.options.max_message_bytes })
+        let auth = self.token.present()?;
+        Ok(Wire { transport, auth, max_message_bytes: self.options.max_message_bytes })
+    }
+
+    /// What calls present.
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     async fn make_transport(self: &Arc<Self>) -> Result<Transport> {
@@ -522,39 +539,5 @@ impl Resource {
 
     pub fn call<'a>(&self, verb: &'static str, effect: Effect, options: &'a CallOptions) -> Call<'a> {
         Call::new(verb, self.text.clone(), effect, options)
-    }
-}
-
-/// The metadata that carries the token.
-fn auth(endpoint: &Endpoint, options: &ClientOptions) -> Result<Option<MetadataValue<Ascii>>> {
-    let token = match &options.auth_token {
-        Some(token) if token.is_empty() => return Ok(None),
-        Some(_) if endpoint.is_embedded() => {
-            return Err(Error::invalid(format!(
-                "auth_token must not be given for the endpoint `{endpoint}`: an embedded engine takes none"
-            )));
-        }
-        Some(token) => token.clone(),
-        None if endpoint.is_embedded() => return Ok(None),
-        None => match from_environment("FLOWMESH_AUTH_TOKEN")? {
-            Some(token) => token,
-            None => return Ok(None),
-        },
-    };
-    let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
-        .parse()
-        .map_err(|_| Error::invalid("auth_token must be printable ASCII: it travels in a header"))?;
-    value.set_sensitive(true);
-    Ok(Some(value))
-}
-
-/// A variable of the environment; unset and empty are the same.
-fn from_environment(name: &str) -> Result<Option<String>> {
-    match std::env::var(name) {
-        Ok(value) => Ok(Some(value).filter(|v| !v.is_empty())),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Error::invalid(format!("the environment's {name} must be UTF-8")))
-        }
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::statistics::Statistics;
+use super::{endpoint::write_authority, statistics::Statistics, tls::Tls};
 use crate::log::log;
 
 /// How long a connection may be silent before the kernel asks whether the peer still lives, and
@@ -30,15 +30,24 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Where to connect to.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    Tcp { host: Arc<str>, port: u16 },
+    Tcp { host: Arc<str>, port: u16, tls: Option<Arc<Tls>> },
     Unix(Arc<PathBuf>),
+}
+
+impl Target {
+    /// Whether TLS protects what goes there.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tcp { tls: Some(_), .. })
+    }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, tls } => {
+                f.write_str(if tls.is_some() { "https://" } else { "" })?;
+                write_authority(f, host, *port)
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -46,34 +55,49 @@ impl fmt::Display for Target {
 
 /// No connection could be made.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectError(String);
+pub(crate) struct ConnectError {
+    text: String,
+    explained: bool,
+}
 
 impl ConnectError {
     /// `text` says what was tried and what went wrong.
     pub fn new(text: impl fmt::Display) -> Self {
-        Self(text.to_string())
+        Self { text: text.to_string(), explained: false }
+    }
+
+    /// `text` says what to do, too.
+    pub fn explained(text: String) -> Self {
+        Self { text, explained: true }
+    }
+
+    /// Whether the text says what to do.
+    pub fn is_explained(&self) -> bool {
+        self.explained
     }
 }
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl std::error::Error for ConnectError {}
 
-/// Connects. How long that may take is the caller's affair.
+/// What TLS says when it is greeted in clear text begins with one of these bytes and a 3. Of HTTP/2
+/// that would be a frame above any limit.
+const TLS_RECORDS: std::ops::RangeInclusive<u8> = 0x14..=0x17;
+
+/// Connects to where `target` says. How long that may take is the caller's affair.
 pub(crate) async fn connect(target: Target, statistics: Arc<Statistics>) -> Result<Socket, ConnectError> {
     let stream = open(&target).await?;
-    statistics.connections_made.add(1);
-    log!(Info, "connection", statistics.client, "connected to {target}");
-    Ok(Socket { stream, target, statistics, end: None })
+    Ok(Socket { stream, target, statistics, heard: false, state: State::New })
 }
 
 async fn open(target: &Target) -> Result<Stream, ConnectError> {
     match target {
-        Target::Tcp { host, port } => {
+        Target::Tcp { host, port, .. } => {
             let mut refused = Vec::new();
             for address in resolve(host, *port).await? {
                 match tcp(address).await {
@@ -81,11 +105,11 @@ async fn open(target: &Target) -> Result<Stream, ConnectError> {
                     Err(e) => refused.push(format!("{address}: {e}")),
                 }
             }
-            Err(ConnectError(format!("cannot connect to {}", refused.join(", "))))
+            Err(ConnectError::new(format_args!("cannot connect to {}", refused.join(", "))))
         }
         Target::Unix(path) => match UnixStream::connect(path.as_path()).await {
             Ok(stream) => Ok(Stream::Unix(stream)),
-            Err(e) => Err(ConnectError(format!("cannot connect to {}: {e}", path.display()))),
+            Err(e) => Err(ConnectError::new(format_args!("cannot connect to {}: {e}", path.display()))),
         },
     }
 }
@@ -96,10 +120,10 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError>
     }
     let found = tokio::net::lookup_host((host, port))
         .await
-        .map_err(|e| ConnectError(format!("the host name `{host}` cannot be resolved: {e}")))?;
+        .map_err(|e| ConnectError::new(format_args!("the host name `{host}` cannot be resolved: {e}")))?;
     let addresses: Vec<_> = found.collect();
     if addresses.is_empty() {
-        return Err(ConnectError(format!("the host name `{host}` has no address")));
+        return Err(ConnectError::new(format_args!("the host name `{host}` has no address")));
     }
     Ok(addresses)
 }
@@ -118,13 +142,19 @@ pub(crate) struct Socket {
     stream: Stream,
     target: Target,
     statistics: Arc<Statistics>,
-    end: Option<End>,
+    /// Whether the peer has said anything.
+    heard: bool,
+    state: State,
 }
 
-/// Who ended a connection first.
 #[derive(Debug)]
-enum End {
+enum State {
+    /// Not ready for use: why it does not become so, tells whoever makes it.
+    New,
+    Established,
+    /// We ended it.
     Ours,
+    /// The peer did, or the way to it.
     Lost(io::Error),
 }
 
@@ -148,6 +178,12 @@ impl AsyncRead for Socket {
             Err(error) => socket.lost(copy(error)),
             Ok(()) if count == 0 && room > 0 => {
                 socket.lost(io::Error::other("the peer closed the connection"));
+            }
+            Ok(()) if socket.hears_tls(&buf.filled()[before..]) => {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the server speaks TLS: its endpoint is https:// and not http://",
+                )));
             }
             Ok(()) => {}
         }
@@ -178,7 +214,9 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
-        socket.end.get_or_insert(End::Ours);
+        if matches!(socket.state, State::Established) {
+            socket.state = State::Ours;
+        }
         match &mut socket.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -187,6 +225,29 @@ impl AsyncWrite for Socket {
 }
 
 impl Socket {
+    /// What must protect the connection, if anything.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        match &self.target {
+            Target::Tcp { tls, .. } => tls.as_ref(),
+            Target::Unix(_) => None,
+        }
+    }
+
+    /// The connection is ready for use: from now on its end is news.
+    pub fn establish(&mut self) {
+        self.state = State::Established;
+        self.statistics.connections_made.add(1);
+        log!(Info, "connection", self.statistics.client, "connected to {}", self.target);
+    }
+
+    /// Whether the first that comes over a socket without TLS is TLS.
+    fn hears_tls(&mut self, bytes: &[u8]) -> bool {
+        let first = !std::mem::replace(&mut self.heard, true);
+        first
+            && matches!(self.target, Target::Tcp { tls: None, .. })
+            && matches!(bytes, [kind, 3, ..] if TLS_RECORDS.contains(kind))
+    }
+
     /// Sends as soon as the socket takes bytes.
     fn poll_send(
         &mut self,
@@ -203,8 +264,8 @@ impl Socket {
 
     /// The peer, or the way to it, ended the connection.
     fn lost(&mut self, error: io::Error) {
-        if self.end.is_none() {
-            self.end = Some(End::Lost(error));
+        if matches!(self.state, State::Established) {
+            self.state = State::Lost(error);
             self.statistics.connections_lost.add(1);
         }
     }
@@ -214,11 +275,14 @@ impl Drop for Socket {
     /// Told only now: whoever reads or writes may hold locks.
     fn drop(&mut self) {
         let (client, target) = (self.statistics.client, &self.target);
-        match &self.end {
-            Some(End::Lost(error)) => {
+        match &self.state {
+            State::Lost(error) => {
                 log!(Warn, "connection", client, "lost the connection to {target}: {error}");
             }
-            Some(End::Ours) | None => log!(Info, "connection", client, "disconnected from {target}"),
+            State::Established | State::Ours => {
+                log!(Info, "connection", client, "disconnected from {target}")
+            }
+            State::New => {}
         }
     }
 }

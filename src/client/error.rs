@@ -221,6 +221,8 @@ pub(crate) enum Cause {
     Server,
     /// No connection could be made, so nothing was sent.
     NotConnected,
+    /// The same, and the text says what to do.
+    Misconnected,
     /// There was a connection, but the request was not handed to it.
     NotSent,
     /// The connection was lost while the call was under way.
@@ -250,12 +252,17 @@ impl Failure {
 
     /// Whether the server has certainly not seen the request.
     pub fn not_sent(&self) -> bool {
-        matches!(self.cause, Cause::NotConnected | Cause::NotSent)
+        matches!(self.cause, Cause::NotConnected | Cause::Misconnected | Cause::NotSent)
+    }
+
+    /// Whether the server has refused the token.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status == Status::UNAUTHENTICATED && self.cause == Cause::Server
     }
 
     /// Whether to try again at once: the connection may have gone stale while idle.
     pub fn worth_one_more(&self) -> bool {
-        self.status == Status::UNAVAILABLE && self.cause != Cause::NotConnected
+        self.status == Status::UNAVAILABLE && !matches!(self.cause, Cause::NotConnected | Cause::Misconnected)
     }
 
     /// The error for a call that tried `what` (verb and resource) with `effect`.
@@ -307,6 +314,7 @@ fn transport_cause(source: &(dyn std::error::Error + 'static)) -> Cause {
     let mut error = Some(source);
     while let Some(e) = error {
         match e.downcast_ref() {
+            Some(CallError::NotConnected(e)) if e.is_explained() => return Cause::Misconnected,
             Some(CallError::NotConnected(_)) => return Cause::NotConnected,
             Some(CallError::NotSent(_)) => return Cause::NotSent,
             _ => {}

@@ -121,7 +121,7 @@ impl Http2 {
     fn send(&self, lease: Lease, request: Request<Body>) -> Result<Exchange, CallError> {
         let (mut parts, body) = request.into_parts();
         let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(Scheme::HTTP);
+        uri.scheme = Some(if self.server.is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP });
         uri.authority = Some(self.server.authority.clone());
         let path = parts.uri.into_parts().path_and_query;
         uri.path_and_query = path.or(Some(PathAndQuery::from_static("/")));

@@ -13,19 +13,24 @@ mod connect;
 #[cfg_attr(not(feature = "embedded"), path = "embedded_off.rs")]
 mod embedded;
 mod endpoint;
+mod environment;
 mod error;
 mod http2;
 mod kv;
 mod lease;
+mod link;
 mod operation;
 mod options;
 mod producer;
 mod queues;
 mod reader;
 mod rules;
+mod secret;
 mod statistics;
 mod streams;
 mod subscription;
+pub(crate) mod tls;
+mod token;
 pub(crate) mod trace;
 mod transport;
 mod worker;
@@ -42,9 +47,11 @@ pub(crate) use producer::Target;
 pub use producer::{NewMessage, Producer, ProducerEvents, ProducerOptions, Receipt, Report, Reports};
 pub use queues::{Acked, Enqueued, Nacked, NewJob, Queue, Reserve};
 pub use reader::Reader;
+pub use secret::Secret;
 pub use statistics::ClientStats;
 pub use streams::Stream;
 pub use subscription::{Commit, Progress, SubscribeOptions, Subscription, SubscriptionState};
+pub use tls::{Identity, Pem, TlsOptions};
 pub use trace::TraceContext;
 pub use worker::{
     Callbacks, Delivery, EventCallback, JobName, PollMode, Ticket, Verdict, Worker, WorkerEvent,

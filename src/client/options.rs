@@ -1,10 +1,12 @@
 //! How to open a client, and how to make one call.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     cancel::CancelToken,
     error::{Error, Result},
+    secret::Secret,
+    tls::TlsOptions,
     trace::TraceContext,
 };
 
@@ -28,9 +30,18 @@ pub enum Fsync {
 pub struct ClientOptions {
     /// `None`: the environment's `FLOWMESH_ENDPOINT`, else [`DEFAULT_ENDPOINT`].
     pub endpoint: Option<String>,
-    /// `None`: the environment's `FLOWMESH_AUTH_TOKEN`, else no token. Empty: no token. An
+    /// `None`, and no `auth_token_file`: the environment's `FLOWMESH_AUTH_TOKEN`, else what is in
+    /// the file that its `FLOWMESH_AUTH_TOKEN_FILE` names, else no token. Empty: no token. An
     /// embedded engine takes none, and the environment's does not count there.
-    pub auth_token: Option<String>,
+    pub auth_token: Option<Secret>,
+    /// In place of `auth_token`: a file that holds it. It is read by the first call, and again when
+    /// the server refuses what it held.
+    pub auth_token_file: Option<PathBuf>,
+    /// Whether the token may go unencrypted to another machine. So it may too when the environment's
+    /// `FLOWMESH_ALLOW_PLAINTEXT_TOKEN` is 1.
+    pub allow_plaintext_token: bool,
+    /// For `https://` endpoints only.
+    pub tls: TlsOptions,
     /// Time for a call whose own options do not say; `None` for no limit.
     pub timeout: Option<Duration>,
     /// Time to make a connection.
@@ -52,6 +63,9 @@ impl Default for ClientOptions {
         Self {
             endpoint: None,
             auth_token: None,
+            auth_token_file: None,
+            allow_plaintext_token: false,
+            tls: TlsOptions::default(),
             timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(10),
             max_message_bytes: 256 << 20,

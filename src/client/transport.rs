@@ -15,6 +15,7 @@ use tonic::body::Body;
 use super::{
     connect::Target,
     embedded,
+    endpoint::write_authority,
     error::{Error, Result, Status},
     http2::{self, CallError, Http2},
     statistics::Statistics,
@@ -38,8 +39,11 @@ impl Transport {
     ) -> Result<Self> {
         // Only for the requests; where to connect to, the target says.
         let authority = match &target {
-            Target::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Target::Tcp { host, port } => format!("{host}:{port}"),
+            Target::Tcp { host, port, .. } => {
+                let mut authority = String::new();
+                let _ = write_authority(&mut authority, host, *port);
+                authority
+            }
             Target::Unix(_) => "localhost".to_owned(),
         };
         let authority = Authority::try_from(authority)

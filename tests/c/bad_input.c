@@ -76,6 +76,11 @@ static void null_for_clients(void **state)
     REFUSES("client", flowmesh_test_clock_advance(NULL, 0, &error));
     REFUSES("options", flowmesh_client_options_new(NULL, &error));
     REFUSES("options", flowmesh_client_options_set_auth_token(NULL, "t", &error));
+    REFUSES("options", flowmesh_client_options_set_auth_token_file(NULL, "t", &error));
+    REFUSES("options", flowmesh_client_options_set_allow_plaintext_token(NULL, true, &error));
+    REFUSES("options", flowmesh_client_options_set_tls_ca_file(NULL, "f", &error));
+    REFUSES("options", flowmesh_client_options_set_tls_certificate_file(NULL, "f", "f", &error));
+    REFUSES("options", flowmesh_client_options_set_tls_server_name(NULL, "n", &error));
     REFUSES("options", flowmesh_client_options_set_timeout_ms(NULL, 1, &error));
     REFUSES("options", flowmesh_client_options_set_connect_timeout_ms(NULL, 1, &error));
     REFUSES("options", flowmesh_client_options_set_max_message_bytes(NULL, 1 << 20, &error));
@@ -84,6 +89,13 @@ static void null_for_clients(void **state)
     REFUSES("options", flowmesh_client_options_set_test_clock(NULL, true, &error));
     OK(flowmesh_client_options_new(&options, &error));
     REFUSES("token", flowmesh_client_options_set_auth_token(options, NULL, &error));
+    REFUSES("path", flowmesh_client_options_set_auth_token_file(options, NULL, &error));
+    REFUSES("path", flowmesh_client_options_set_tls_ca_file(options, NULL, &error));
+    REFUSES("certificate_path",
+            flowmesh_client_options_set_tls_certificate_file(options, NULL, "f", &error));
+    REFUSES("key_path",
+            flowmesh_client_options_set_tls_certificate_file(options, "f", NULL, &error));
+    REFUSES("name", flowmesh_client_options_set_tls_server_name(options, NULL, &error));
     flowmesh_client_options_free(options);
     REFUSES("cancel", flowmesh_cancel_new(NULL, &error));
     REFUSES("cancel", flowmesh_cancel_cancel(NULL, &error));
@@ -466,6 +478,21 @@ static void bad_numbers(void **state)
             flowmesh_client_options_set_fsync(client, -1, &error));
     REFUSES("token must be printable",
             flowmesh_client_options_set_auth_token(client, "a\nb", &error));
+    REFUSES("path must not be empty",
+            flowmesh_client_options_set_auth_token_file(client, "", &error));
+    REFUSES("path must not be empty", flowmesh_client_options_set_tls_ca_file(client, "", &error));
+    flowmesh_view_t no_pem = FLOWMESH_VIEW_LITERAL("no certificate");
+    flowmesh_view_t no_data = {NULL, 1};
+    REFUSES("pem must hold a certificate",
+            flowmesh_client_options_set_tls_ca_pem(client, no_pem, &error));
+    REFUSES("pem must not have NULL data",
+            flowmesh_client_options_set_tls_ca_pem(client, no_data, &error));
+    REFUSES("certificate must hold a certificate",
+            flowmesh_client_options_set_tls_certificate_pem(client, no_pem, no_pem, &error));
+    REFUSES("key must not have NULL data",
+            flowmesh_client_options_set_tls_certificate_pem(client, no_pem, no_data, &error));
+    REFUSES("name must be a DNS name",
+            flowmesh_client_options_set_tls_server_name(client, "a b", &error));
     flowmesh_client_options_free(client);
 
     policy.backoff_strategy = 0;
@@ -579,6 +606,16 @@ static void options_that_do_not_go_with_the_endpoint(void **state)
     OK(flowmesh_client_options_set_test_clock(options, false, &error));
     OK(flowmesh_client_options_set_auth_token(options, "secret", &error));
     REFUSES("auth_token", flowmesh_client_open("embedded:", options, &client, &error));
+    REFUSES("allow_plaintext_token", flowmesh_client_open("other:1", options, &client, &error));
+    OK(flowmesh_client_options_set_allow_plaintext_token(options, true, &error));
+    OK(flowmesh_client_open("other:1", options, &client, &error));
+    flowmesh_client_free(client);
+    OK(flowmesh_client_options_set_auth_token_file(options, "/none", &error));
+    REFUSES("auth_token", flowmesh_client_open("embedded:", options, &client, &error));
+    OK(flowmesh_client_options_set_auth_token(options, "", &error));
+    OK(flowmesh_client_options_set_tls_ca_file(options, "/none", &error));
+    REFUSES("https://", flowmesh_client_open("embedded:", options, &client, &error));
+    REFUSES("https://", flowmesh_client_open("localhost:1", options, &client, &error));
     flowmesh_client_options_free(options);
 }
 

@@ -1,5 +1,6 @@
 //! The client through its Rust interface: what the C API is built on.
 
+mod certificates;
 mod connections;
 mod embedded;
 mod endpoints;
@@ -10,6 +11,8 @@ mod outcomes;
 mod producers;
 mod servers;
 mod subscriptions;
+mod tls;
+mod tokens;
 mod workers;
 
 use flowmesh::client::{Client, ClientOptions};

@@ -1,12 +1,13 @@
 //! The client against our own server on sockets.
 
-use std::thread;
+use std::{sync::Arc, thread};
 
 use bytes::{Bytes, BytesMut};
 use flowmesh::client::{CallOptions, Progress, SubscribeOptions};
 use flowmesh_proto::wire::encode_event;
 use flowmesh_server::{
     Engine, EngineOptions,
+    access::Authority,
     net::{Address, Server},
     services::DEFAULT_MAX_MESSAGE_BYTES,
 };
@@ -15,6 +16,16 @@ use crate::open;
 
 /// A server over memory at an address of the system's choice; it runs until the test ends.
 pub fn serve(address: &str) -> String {
+    serve_for(address, None, |server| server)
+}
+
+/// The same for the callers that `authority` knows, with what `change` makes of the server. It has
+/// a runtime when it is called.
+pub fn serve_for(
+    address: &str,
+    authority: Option<Arc<dyn Authority>>,
+    change: impl FnOnce(Server) -> Server + Send + 'static,
+) -> String {
     let (sender, bound) = std::sync::mpsc::channel();
     let address: Address = address.parse().expect("address");
     thread::spawn(move || {
@@ -25,10 +36,10 @@ pub fn serve(address: &str) -> String {
             .expect("runtime");
         runtime.block_on(async move {
             let engine = Engine::open(&EngineOptions::memory()).expect("engine");
-            let server = Server::bind(&[address]).await.expect("bind");
+            let server = change(Server::bind(&[address]).await.expect("bind"));
             let address = server.addresses().next().expect("an address").to_string();
             sender.send(address).expect("the test waits");
-            server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, None, std::future::pending()).await
+            server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, authority, std::future::pending()).await
         })
     });
     bound.recv().expect("the server starts")

@@ -4,9 +4,13 @@
 #[macro_use]
 mod world;
 
+mod access;
 mod calls;
+#[path = "../client/certificates.rs"]
+mod certificates;
 mod dead_letters;
 mod durability;
+mod encrypted;
 mod every_rpc;
 mod fields;
 mod kv;

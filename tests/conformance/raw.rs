@@ -31,6 +31,11 @@ impl World {
             .header("te", "trailers")
             .body(Body::new(Full::new(body)))
             .expect("a request");
+        self.send(request).await
+    }
+
+    /// Sends a request as it is.
+    pub async fn send(&self, request: http::Request<Body>) -> Outcome {
         let mut link = self.link.clone();
         let reply = link.ready().await.expect("ready").call(request).await.expect("a reply");
         assert_eq!(reply.status(), 200);

@@ -1,8 +1,9 @@
-//! Where a rule is tested: an engine under a test clock, behind one of four transports.
+//! Where a rule is tested: an engine under a test clock, behind one of five transports.
 
 use std::{
+    fs,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,11 +16,12 @@ use flowmesh_proto::v1::{
 };
 use flowmesh_server::{
     Engine, EngineOptions,
+    access::Authority,
     clock::{Clock, SECOND_NS, TestClock},
-    net::{Address, Server},
+    net::{Address, CertificateFiles, Certificates, Server},
     services::{DEFAULT_MAX_MESSAGE_BYTES, Services},
 };
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{
@@ -37,22 +39,31 @@ pub enum Transport {
     Directory,
     /// HTTP/2 over TCP, storage in a directory.
     Tcp,
+    /// The same over TLS.
+    Tls,
     /// HTTP/2 over a unix socket, storage in a directory.
     Unix,
 }
 
 /// What a test can have otherwise than by default.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Setup {
     pub create: bool,
     pub max_message_bytes: usize,
+    /// Who may call, where there is a socket; `None` for anybody.
+    pub authority: Option<Arc<dyn Authority>>,
     /// Puts a double in place of a part of the engine.
     pub engine: fn(Engine) -> Engine,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { create: true, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES, engine: |engine| engine }
+        Self {
+            create: true,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            authority: None,
+            engine: |engine| engine,
+        }
     }
 }
 
@@ -87,14 +98,20 @@ impl World {
         let (link, running) = match transport {
             Transport::Memory | Transport::Directory => {
                 let services = Services::new(engine.clone(), setup.max_message_bytes);
-                (Link::InProcess(services), Running::InProcess(engine))
+                (To::InProcess(services), Running::InProcess(engine))
             }
-            Transport::Tcp => serve("127.0.0.1:0", engine, setup).await,
+            Transport::Tcp => serve("127.0.0.1:0", None, engine, setup).await,
+            Transport::Tls => {
+                let authority = crate::certificates::Authority::new();
+                let certificates = certificates(&authority, dir.path());
+                serve("127.0.0.1:0", Some((&authority.pem, certificates)), engine, setup).await
+            }
             Transport::Unix => {
                 let path: PathBuf = dir.path().join("socket");
-                serve(&format!("unix:{}", path.display()), engine, setup).await
+                serve(&format!("unix:{}", path.display()), None, engine, setup).await
             }
         };
+        let link = Link { to: link, authorization: None };
         Self { transport, link, clock, dir, running: Some(running) }
     }
 
@@ -178,26 +195,59 @@ impl World {
     }
 }
 
-async fn serve(address: &str, engine: Engine, setup: Setup) -> (Link, Running) {
+/// Files in `dir` for a server on this machine.
+fn certificates(authority: &crate::certificates::Authority, dir: &Path) -> Certificates {
+    let pair = authority.issue("127.0.0.1");
+    let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    fs::write(&certificate, pair.certificate).expect("a file");
+    fs::write(&key, pair.key).expect("a file");
+    let files = CertificateFiles { certificate, key, client_authorities: None };
+    Certificates::read(&files).expect("good files")
+}
+
+/// Serves `engine`, over TLS with what `tls` has: the authority (PEM), and the server's certificates.
+async fn serve(
+    address: &str,
+    tls: Option<(&str, Certificates)>,
+    engine: Engine,
+    setup: Setup,
+) -> (To, Running) {
     let address: Address = address.parse().expect("an address");
-    let server = Server::bind(&[address]).await.expect("a socket");
-    let uri = match server.addresses().next().expect("one address") {
-        Address::Tcp(address) => format!("http://{address}"),
-        Address::Unix(path) => format!("unix:{}", path.display()),
-    };
+    let mut server = Server::bind(&[address]).await.expect("a socket");
+    let address = server.addresses().next().expect("one address").clone();
+    let mut authority = None;
+    if let Some((pem, certificates)) = tls {
+        server = server.with_tls(Arc::new(certificates));
+        authority = Some(pem);
+    }
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async move {
         // A dropped sender means that the test is over.
         let _ = stopped.await;
     };
-    let served = tokio::spawn(server.serve(engine, setup.max_message_bytes, None, stopped));
-    let channel = Endpoint::from_shared(uri).expect("a uri").connect().await.expect("a connection");
-    (Link::Remote(channel), Running::Server { stop, served })
+    let served = tokio::spawn(server.serve(engine, setup.max_message_bytes, setup.authority, stopped));
+    let channel = match (address, authority) {
+        (Address::Tcp(address), Some(authority)) => crate::encrypted::channel(address, authority).await,
+        (Address::Tcp(address), None) => connect(format!("http://{address}")).await,
+        (Address::Unix(path), _) => connect(format!("unix:{}", path.display())).await,
+    };
+    (To::Remote(channel.expect("a connection")), Running::Server { stop, served })
+}
+
+async fn connect(uri: String) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::from_shared(uri).expect("a uri").connect().await
 }
 
 /// Carries calls of generated clients to the services.
 #[derive(Clone)]
-pub enum Link {
+pub struct Link {
+    to: To,
+    /// Goes with every call.
+    pub authorization: Option<HeaderValue>,
+}
+
+#[derive(Clone)]
+enum To {
     InProcess(Services),
     Remote(Channel),
 }
@@ -208,15 +258,18 @@ impl Service<Request<Body>> for Link {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        match self {
-            Self::InProcess(_) => Poll::Ready(Ok(())),
-            Self::Remote(channel) => channel.poll_ready(cx),
+        match &mut self.to {
+            To::InProcess(_) => Poll::Ready(Ok(())),
+            To::Remote(channel) => channel.poll_ready(cx),
         }
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self {
-            Self::InProcess(services) => {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        match &mut self.to {
+            To::InProcess(services) => {
                 let call = services.call(request);
                 Box::pin(async move {
                     match call.await {
@@ -225,7 +278,7 @@ impl Service<Request<Body>> for Link {
                     }
                 })
             }
-            Self::Remote(channel) => Box::pin(channel.call(request)),
+            To::Remote(channel) => Box::pin(channel.call(request)),
         }
     }
 }
@@ -245,14 +298,14 @@ pub fn run<F: Future<Output = ()>>(transport: Transport, rule: impl FnOnce(World
 /// socket.
 macro_rules! rules {
     ($($rules:tt)*) => {
-        rules_on! { [embedded_memory Memory, embedded_directory Directory, tcp Tcp, unix Unix] $($rules)* }
+        rules_on! { [embedded_memory Memory, embedded_directory Directory, tcp Tcp, tls Tls, unix Unix] $($rules)* }
     };
 }
 macro_rules! durable_rules {
-    ($($rules:tt)*) => { rules_on! { [embedded_directory Directory, tcp Tcp, unix Unix] $($rules)* } };
+    ($($rules:tt)*) => { rules_on! { [embedded_directory Directory, tcp Tcp, tls Tls, unix Unix] $($rules)* } };
 }
 macro_rules! network_rules {
-    ($($rules:tt)*) => { rules_on! { [tcp Tcp, unix Unix] $($rules)* } };
+    ($($rules:tt)*) => { rules_on! { [tcp Tcp, tls Tls, unix Unix] $($rules)* } };
 }
 macro_rules! rules_on {
     ($transports:tt $(async fn $name:ident($($world:tt)*) $body:block)*) => {

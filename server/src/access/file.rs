@@ -1,6 +1,6 @@
 //! The token file: TOML, one `[[token]]` table each.
 
-use std::{collections::HashSet, fs, io, path::Path};
+use std::{collections::HashSet, io};
 
 use serde::Deserialize;
 
@@ -38,15 +38,11 @@ struct File {
     token: Vec<Entry>,
 }
 
-/// Reads the tokens of a file.
+/// Reads the tokens that a file lists.
 ///
 /// # Errors
-/// The file cannot be read, is malformed, or an entry breaks a rule: nothing of it is taken then.
-pub fn read(path: &Path) -> Result<Vec<Entry>, BadTokenFile> {
-    parse(&fs::read_to_string(path)?)
-}
-
-fn parse(text: &str) -> Result<Vec<Entry>, BadTokenFile> {
+/// It is malformed, or an entry breaks a rule: nothing of it is taken then.
+pub fn parse(text: &str) -> Result<Vec<Entry>, BadTokenFile> {
     let file: File = toml::from_str(text).map_err(|e| BadTokenFile::Malformed {
         line: 1 + e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count()),
         what: e.message().lines().next().unwrap_or("not a token file").to_owned(),

@@ -1,18 +1,10 @@
 //! Keeps the list in force up to date: reads the file again when it changes or the operator says
 //! so, and ends tokens when they expire. Between those, it sleeps.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, io, path::Path, sync::Arc};
 
-use notify::{RecursiveMode, Watcher};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
-};
-
-use super::{BadTokenFile, Tokens, read};
+use super::{BadTokenFile, Tokens, file::parse};
+use crate::watch::{Cause, Watch};
 
 /// Reads `file`, puts its tokens in force, and keeps them up to date in a task of the present
 /// runtime.
@@ -21,16 +13,13 @@ use super::{BadTokenFile, Tokens, read};
 /// The file is not good at the start. Later, a bad one leaves the tokens as they are, and the log
 /// says why.
 pub fn keep(file: &Path) -> Result<Arc<Tokens>, BadTokenFile> {
-    // Watched before it is read, so that no change in between is missed.
-    let changed = Arc::new(Notify::new());
-    let watcher = watch(file, changed.clone());
+    let mut watch = Watch::on([file])?;
     let tokens = Arc::new(Tokens::default());
-    tokens.replace(read(file)?);
-    let mut hangup = signal(SignalKind::hangup())?;
+    let text = fs::read_to_string(file)?;
+    tokens.replace(parse(&text)?);
     let (kept, file) = (tokens.clone(), file.to_owned());
     tokio::spawn(async move {
-        // It watches as long as it lives.
-        let _watcher = watcher;
+        let mut last = Ok(text);
         loop {
             let next_end = kept.expire();
             let expires = async {
@@ -40,8 +29,7 @@ pub fn keep(file: &Path) -> Result<Arc<Tokens>, BadTokenFile> {
                 }
             };
             tokio::select! {
-                () = changed.notified() => reload(&kept, &file),
-                Some(()) = hangup.recv() => reload(&kept, &file),
+                cause = watch.next() => reload(&kept, &file, cause, &mut last),
                 () = expires => {}
             }
         }
@@ -49,35 +37,19 @@ pub fn keep(file: &Path) -> Result<Arc<Tokens>, BadTokenFile> {
     Ok(tokens)
 }
 
-fn reload(tokens: &Tokens, file: &Path) {
-    match read(file) {
+/// Reads the file again. What has not changed since the `last` time is told only to who asked.
+fn reload(tokens: &Tokens, file: &Path, cause: Cause, last: &mut Result<String, io::ErrorKind>) {
+    let text = fs::read_to_string(file);
+    let seen = text.as_ref().map(String::clone).map_err(io::Error::kind);
+    if seen == *last && cause == Cause::Change {
+        return;
+    }
+    *last = seen;
+    match text.map_err(BadTokenFile::from).and_then(|text| parse(&text)) {
         Ok(entries) => {
             tokens.replace(entries);
             tracing::info!("{} tokens are in force, from {}", tokens.len(), file.display());
         }
         Err(e) => tracing::error!("the tokens stay as they were, {} is not good: {e}", file.display()),
     }
-}
-
-/// Tells of every change. Editors and secret mounts replace a file or the link to it, so its
-/// directory is watched. Without a watcher, SIGHUP is left.
-fn watch(file: &Path, changed: Arc<Notify>) -> Option<impl Watcher + use<>> {
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let on_event = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|e| !e.kind.is_access()) {
-            changed.notify_one();
-        }
-    };
-    let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watcher
-        .inspect_err(|e| {
-            tracing::warn!("changes of {} are not seen, send SIGHUP: {e}", file.display());
-        })
-        .ok()
 }

@@ -21,7 +21,7 @@ mod tokens;
 pub use caller::Caller;
 pub use entry::Entry;
 #[cfg(feature = "net")]
-pub use file::{BadTokenFile, check, read, to_toml};
+pub use file::{BadTokenFile, check, parse, to_toml};
 #[cfg(feature = "net")]
 pub use keeper::keep;
 pub use permission::Permission;

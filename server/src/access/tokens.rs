@@ -26,7 +26,7 @@ type List = HashMap<u16, Vec<(Hash, Arc<Grant>)>>;
 
 impl Tokens {
     /// Puts `entries` in force in place of what was. Calls go on whose token is listed as before;
-    /// those of the others end. The entries are those of [`super::read`], so their hashes are
+    /// those of the others end. The entries are those of [`super::parse`], so their hashes are
     /// well-formed and differ.
     pub fn replace(&self, entries: Vec<Entry>) {
         let mut list = List::new();

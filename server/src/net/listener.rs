@@ -1,16 +1,17 @@
 //! Listening sockets and the connections they accept.
 
-use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, time::Duration};
+use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
 };
+use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{address::Address, connection, exchange::RequestBody, workers::Assigner};
+use super::{address::Address, connection, exchange::RequestBody, tls::Certificates, workers::Assigner};
 
 /// Pause after a failed accept that is not the peer's doing, such as no free descriptor: nothing
 /// tells when one is free again.
@@ -51,8 +52,13 @@ impl Listener {
 
     /// Accepts connections for `workers` to serve with `service`, until the sender of `stopped` is
     /// gone.
-    pub async fn accept<S>(self, service: S, workers: Assigner, mut stopped: watch::Receiver<()>)
-    where
+    pub async fn accept<S>(
+        self,
+        service: S,
+        certificates: Option<Arc<Certificates>>,
+        workers: Assigner,
+        mut stopped: watch::Receiver<()>,
+    ) where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
             + Clone
             + Send
@@ -65,12 +71,17 @@ impl Listener {
                 _ = stopped.changed() => break,
                 accepted = self.accept_one() => accepted,
             };
-            let (service, stop) = (service.clone(), stop.clone());
+            let (service, certificates, stop) = (service.clone(), certificates.clone(), stop.clone());
             match accepted {
                 Ok(Accepted::Tcp(stream)) => workers.assign(move |bell| async move {
-                    match TcpStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, service, bell, stop).await,
-                        Err(e) => tracing::warn!("a connection cannot be served: {e}"),
+                    match (TcpStream::from_std(stream), certificates) {
+                        (Ok(stream), None) => connection::serve(stream, service, bell, stop).await,
+                        (Ok(stream), Some(certificates)) => {
+                            if let Some(stream) = shake(&certificates, stream, stop.clone()).await {
+                                connection::serve(stream, service, bell, stop).await;
+                            }
+                        }
+                        (Err(e), _) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),
                 Ok(Accepted::Unix(stream)) => workers.assign(move |bell| async move {
@@ -98,6 +109,20 @@ impl Listener {
             Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
+}
+
+/// The connection under TLS, unless the peer fails or the server stops first.
+async fn shake(
+    certificates: &Certificates,
+    stream: TcpStream,
+    mut stopped: watch::Receiver<()>,
+) -> Option<TlsStream<TcpStream>> {
+    let peer = stream.peer_addr().map_or_else(|e| e.to_string(), |peer| peer.to_string());
+    let shaken = tokio::select! {
+        _ = stopped.changed() => return None,
+        shaken = certificates.shake(stream) => shaken,
+    };
+    shaken.inspect_err(|e| tracing::debug!("no TLS with {peer}: {e}")).ok()
 }
 
 /// A connection without a runtime: it will be served on another one.

@@ -10,6 +10,7 @@ mod cork;
 mod dispatch;
 mod exchange;
 mod listener;
+mod tls;
 mod workers;
 
 use std::{io, sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use tonic_health::ServingStatus;
 pub use address::{Address, BadAddress};
 use dispatch::Dispatch;
 use listener::Listener;
+pub use tls::{BadCertificates, CertificateFiles, Certificates, keep as keep_certificates};
 use workers::Workers;
 
 use crate::{
@@ -49,6 +51,7 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Server {
@@ -59,7 +62,14 @@ impl Server {
             let bound = Listener::bind(address).await;
             listeners.push(bound.map_err(|source| BindError { address: address.clone(), source })?);
         }
-        Ok(Self { listeners })
+        Ok(Self { listeners, certificates: None })
+    }
+
+    /// Has every TCP connection begin with TLS. Unix sockets stay as they are: what goes through
+    /// them never leaves this machine.
+    #[must_use]
+    pub fn with_tls(self, certificates: Arc<Certificates>) -> Self {
+        Self { certificates: Some(certificates), ..self }
     }
 
     /// The addresses really bound, with the port that the system chose where 0 was asked for.
@@ -96,7 +106,8 @@ impl Server {
         let (stopping, stopped) = watch::channel(());
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(listener.accept(gate.clone(), workers.assigner(), stopped.clone()));
+            let certificates = self.certificates.clone();
+            accepting.spawn(listener.accept(gate.clone(), certificates, workers.assigner(), stopped.clone()));
         }
         stop.await;
 

@@ -1,8 +1,8 @@
 //! The one layer around every call, unary or streaming: what must hold whatever the method.
 //!
 //! At its entrance the caller is authenticated; what the caller may do, the services ask. On the
-//! way out it puts right the codes that the gRPC library chooses for bad requests, and it turns a
-//! panic into INTERNAL.
+//! way out it puts right the codes that the gRPC library chooses for bad requests, it turns a panic
+//! into INTERNAL, and the log is told.
 
 use std::{
     any::Any,
@@ -11,14 +11,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 
-use super::service_name;
+use super::{journal::Entry, service_name};
 use crate::{
     Error,
     access::{Authority, Caller},
@@ -73,19 +73,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let entry = Entry::begin(&request);
         match self.caller(request.uri().path(), request.headers()) {
-            Ok(caller) if caller.is_anybody() => Guarded::new(self.dispatch.call(request), None),
+            Ok(caller) if caller.is_anybody() => Guarded::new(entry, self.dispatch.call(request), None),
             Ok(caller) => {
                 request.extensions_mut().insert(caller.clone());
-                Guarded::new(self.dispatch.call(request), Some(caller))
+                Guarded::new(entry, self.dispatch.call(request), Some(caller))
             }
-            Err(status) => Guarded(State::Refused(Some(status))),
+            Err(status) => Guarded { entry, state: State::Refused(Some(status)) },
         }
     }
 }
 
 /// A call on its way through the gate.
-pub struct Guarded<F>(State<F>);
+pub struct Guarded<F> {
+    entry: Entry,
+    state: State<F>,
+}
 
 enum State<F> {
     Refused(Option<Status>),
@@ -98,8 +102,8 @@ enum State<F> {
 }
 
 impl<F> Guarded<F> {
-    fn new(call: F, caller: Option<Caller>) -> Self {
-        Self(State::Running { call, caller, ended: None })
+    fn new(entry: Entry, call: F, caller: Option<Caller>) -> Self {
+        Self { entry, state: State::Running { call, caller, ended: None } }
     }
 }
 
@@ -110,22 +114,26 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (call, caller, ended) = match &mut self.0 {
+        let Self { entry, state } = &mut *self;
+        let (call, caller, ended) = match state {
             State::Refused(status) => {
                 let status = status.take().expect("a refused call is polled once");
-                return Poll::Ready(Ok(status.into_http()));
+                return Poll::Ready(Ok(entry.end(status.into_http(), None)));
             }
             State::Running { call, caller, ended } => (call, caller, ended),
         };
-        match catch(|| Pin::new(call).poll(cx)) {
-            Ok(Poll::Ready(Ok(reply))) => return Poll::Ready(Ok(correct(reply))),
+        let reply = match catch(|| Pin::new(call).poll(cx)) {
+            Ok(Poll::Ready(Ok(reply))) => correct(reply),
             Ok(Poll::Ready(Err(never))) => match never {},
-            Ok(Poll::Pending) => {}
-            Err(status) => return Poll::Ready(Ok(status.into_http())),
-        }
-        let Some(caller) = caller else { return Poll::Pending };
-        let ended = ended.get_or_insert_with(|| Box::pin(caller.ended()));
-        ended.as_mut().poll(cx).map(|()| Ok(token_ended().into_http()))
+            Ok(Poll::Pending) => {
+                let Some(caller) = caller else { return Poll::Pending };
+                let ended = ended.get_or_insert_with(|| Box::pin(caller.ended()));
+                ready!(ended.as_mut().poll(cx));
+                token_ended().into_http()
+            }
+            Err(status) => status.into_http(),
+        };
+        Poll::Ready(Ok(entry.end(reply, caller.as_ref())))
     }
 }
 

@@ -7,6 +7,7 @@
 mod fields;
 mod gate;
 mod health;
+mod journal;
 mod kv;
 mod queues;
 mod streams;

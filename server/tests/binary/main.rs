@@ -1,7 +1,12 @@
 //! The server binary from outside: start, summary, stop, exit codes; who may call.
 
+#[path = "../../../tests/client/certificates.rs"]
+mod certificates;
+#[path = "../../../tests/conformance/encrypted.rs"]
+mod encrypted;
 mod offline;
 mod settings;
+mod tls;
 mod tokens;
 
 use std::{
@@ -382,7 +387,7 @@ fn the_log_can_be_json() {
 fn help_documents_the_exit_codes() {
     let help = command(&["--help"]).stdout(Stdio::piped()).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for word in ["Exit codes", "FLOWMESH_DATA_DIR", "--insecure", "unix:PATH"] {
+    for word in ["Exit codes", "FLOWMESH_DATA_DIR", "--insecure", "unix:PATH", "FLOWMESH_TLS_CERT"] {
         assert!(help.contains(word), "{word} is not in {help}");
     }
 }

@@ -21,10 +21,12 @@ fn flags_win_over_the_environment_and_both_over_the_file() {
     let file = file(
         &dir,
         "listen = [\"127.0.0.1:1\"]\ndata_dir = \"of-file\"\nfsync = \"none\"\nno_create = true\n\
-         max_message_bytes = 7\nlog_level = \"debug\"\n",
+         max_message_bytes = 7\nlog_level = \"debug\"\ntls_cert = \"c\"\ntls_key = \"of-file\"\n\
+         tls_client_ca = \"a\"\n",
     );
     let mut command = command(&["--config", text(&file), "--data-dir", "of-flag", "--no-create=false"]);
     command.env("FLOWMESH_DATA_DIR", "of-environment").env("FLOWMESH_FSYNC", "interval:5");
+    command.env("FLOWMESH_TLS_KEY", "of-environment");
     let (good, effective) = check(command);
     assert!(good, "{effective}");
     for line in [
@@ -35,6 +37,9 @@ fn flags_win_over_the_environment_and_both_over_the_file() {
         "no_create = false",
         "insecure = false",
         "log_level = \"debug\"",
+        "tls_cert = \"c\"",
+        "tls_key = \"of-environment\"",
+        "tls_client_ca = \"a\"",
         "log_format = \"text\"",
     ] {
         assert!(effective.lines().any(|l| l == line), "{line} is not in\n{effective}");
@@ -60,6 +65,8 @@ fn a_file_that_is_not_good_is_wrong_usage_and_says_where() {
         ("\nlisten = [\"nonsense\"]", "line 2"),
         ("fsync = \"sometimes\"", "always"),
         ("max_message_bytes = 0", "max_message_bytes"),
+        ("tls_ca = \"x\"", "tls_ca"),
+        ("tls_cert = \"x\"", "--tls-key"),
         ("listen = [\"0.0.0.0:1\"]", "--insecure"),
         ("=", "line 1"),
     ] {

@@ -238,3 +238,46 @@ fn a_token_cannot_be_made_for_nothing() {
         assert!(said.contains(word), "{said}");
     }
 }
+
+#[tokio::test]
+async fn the_log_tells_of_calls_and_not_of_what_they_carry() {
+    let dir = tempfile::tempdir().unwrap();
+    let (secret, entry) = make("t", &ALL, &[]);
+    let file = dir.path().join("tokens.toml");
+    fs::write(&file, entry).unwrap();
+    let data = data(&dir);
+    let mut server = Process::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        text(&data),
+        "--tokens",
+        text(&file),
+        "--log-level",
+        "debug",
+        "--log-format",
+        "json",
+    ]);
+    let summary = server.summary();
+    let port = summary.split("127.0.0.1:").nth(1).expect("the address");
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let mut kv = KvServiceClient::new(connect(&format!("127.0.0.1:{port}")).await);
+    let mut set = with(&secret, value_of("t", "n"));
+    set.get_mut().key = "very-private-key".into();
+    set.get_mut().value = Bytes::from_static(b"very-private-value");
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    set.metadata_mut().insert("traceparent", trace.parse().unwrap());
+    assert_eq!(code(kv.set(set).await), Code::Ok);
+    assert_eq!(code(kv.set(with("fm_unknown", value_of("t", "n"))).await), Code::Unauthenticated);
+    server.signal("-TERM");
+    let (_, log) = server.wait();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("KVService/Set")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    for word in [r#""code":"Ok""#, trace, r#""request":""#, "a token of t", r#""ms":"#] {
+        assert!(lines[0].contains(word), "{word} is not in {}", lines[0]);
+    }
+    assert!(lines[1].contains(r#""code":"Unauthenticated""#), "{}", lines[1]);
+    for private in ["very-private", &secret, "fm_unknown", "Bearer"] {
+        assert!(!summary.contains(private) && !log.contains(private), "{private} is in {log}");
+    }
+}

@@ -6,6 +6,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     sync::{Arc, Mutex, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -21,13 +22,14 @@ use http::uri::Authority;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::frames::{Departures, Watched};
 use crate::{
     client::{
-        connect::{ConnectError, Target},
+        connect::{ConnectError, Target, connect},
+        link::Link,
         statistics::Statistics,
     },
     log::log,
@@ -139,6 +141,11 @@ impl Server {
         Self { target, connect_timeout, authority, runtime, statistics, lanes: Mutex::default() }
     }
 
+    /// Whether TLS protects what goes there.
+    pub fn is_encrypted(&self) -> bool {
+        self.target.is_encrypted()
+    }
+
     /// A place for a call in `lane`, or how to get one.
     pub fn place(self: &Arc<Self>, lane: Lane) -> Place {
         let mut lanes = lock(&self.lanes);
@@ -187,11 +194,7 @@ impl Server {
             Lane::Waits => MOST_WAITS,
         };
         let task = self.runtime.spawn(async move {
-            let opened = timeout(time, Connection::open(&target, most, statistics.clone())).await;
-            let connection = opened.unwrap_or_else(|_| {
-                let time = time.as_millis();
-                Err(ConnectError::new(format_args!("no connection to {target} within {time} ms")))
-            });
+            let connection = Connection::open(&target, time, most, statistics.clone()).await;
             if let Err(error) = &connection {
                 log!(Warn, "connection", statistics.client, "{error}");
             }
@@ -220,15 +223,36 @@ impl Entry {
 }
 
 impl Connection {
-    /// Connects and waits for the server's settings: how many calls it takes, and that it speaks
-    /// HTTP/2 at all.
+    /// Connects, encrypts, and greets, all within `time`.
     async fn open(
         target: &Target,
+        time: Duration,
         most: usize,
         statistics: Arc<Statistics>,
     ) -> Result<Arc<Self>, ConnectError> {
-        let socket = crate::client::connect::connect(target.clone(), statistics).await?;
-        let (socket, departures) = Watched::new(socket);
+        let end = Instant::now() + time;
+        let ms = time.as_millis();
+        let socket = timeout_at(end, connect(target.clone(), statistics)).await.unwrap_or_else(|_| {
+            Err(ConnectError::new(format_args!("no connection to {target} within {ms} ms")))
+        })?;
+        let link = timeout_at(end, Link::over(socket)).await.unwrap_or_else(|_| {
+            Err(ConnectError::explained(format!(
+                "no answer to the TLS handshake within {ms} ms: check that {target} is a server with TLS"
+            )))
+        })?;
+        timeout_at(end, Self::greet(link, most)).await.unwrap_or_else(|_| {
+            let secure =
+                if target.is_encrypted() { "" } else { ", and whether it is one with TLS (https://)" };
+            Err(ConnectError::explained(format!(
+                "no answer to the greeting within {ms} ms: check that {target} is a FlowMesh server{secure}"
+            )))
+        })
+    }
+
+    /// Greets, and waits for the server's settings: how many calls it takes, and that it speaks
+    /// HTTP/2 at all.
+    async fn greet(link: Link, most: usize) -> Result<Arc<Self>, ConnectError> {
+        let (socket, departures) = Watched::new(link);
         let (requests, mut connection) = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -286,5 +310,9 @@ impl Connection {
 }
 
 fn not_http2(e: h2::Error) -> ConnectError {
+    // What the link itself found wrong with what came.
+    if let Some(found) = e.get_io().filter(|e| e.kind() == io::ErrorKind::InvalidData) {
+        return ConnectError::explained(found.to_string());
+    }
     ConnectError::new(format_args!("the peer ended the connection, or is not a FlowMesh server: {e}"))
 }

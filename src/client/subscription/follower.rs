@@ -31,6 +31,8 @@ pub(super) struct Follower {
     options: Arc<SubscribeOptions>,
     state: State,
     backoff: Backoff,
+    /// Which of a file's tokens was presented last.
+    token: u64,
     /// The first offset not yet received, once it is fixed.
     position: Option<i64>,
     /// An error that arrived behind messages of the same batch.
@@ -56,7 +58,7 @@ impl Follower {
     /// Follows from `position` on; `None`: from where the options say.
     pub fn new(stream: Stream, options: Arc<SubscribeOptions>, position: Option<i64>) -> Self {
         let backoff = Backoff::spread(options.first_backoff, options.longest_backoff);
-        Self { stream, options, state: State::Waiting(None), backoff, position, held: None }
+        Self { stream, options, state: State::Waiting(None), backoff, token: 0, position, held: None }
     }
 
     /// Goes on at `position` instead.
@@ -145,6 +147,7 @@ impl Follower {
                 }
             }
         };
+        self.token = self.stream.client().inner().token().version();
         let wire =
             self.stream.client().inner().wire().await.map_err(|e| e.while_trying(&what(&self.stream)))?;
         let wire = wire.waiting();
@@ -166,7 +169,10 @@ impl Follower {
     }
 
     fn lost(&mut self, failure: Failure) -> Result<Progress> {
-        let passes = may_pass(failure.status) && failure.cause != Cause::BadReply;
+        let passes = match failure.is_unauthenticated() {
+            true => self.stream.client().inner().token().is_renewed(self.token),
+            false => may_pass(failure.status) && failure.cause != Cause::BadReply,
+        };
         let error = failure.into_error(&what(&self.stream), Effect::None);
         if passes { Ok(self.wait_and_retry(error)) } else { Err(error) }
     }
