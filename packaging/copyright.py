@@ -59,7 +59,7 @@ def texts(directory: Path, licences: list[str]) -> list[str]:
 
 def holders(contents: list[str], authors: list[str]) -> list[str]:
     """The copyright lines of licence files, else the crate's authors."""
-    lines = [line.strip() for text in contents for line in text.splitlines()]
+    lines = [line.strip(" /*") for text in contents for line in text.splitlines()]
     found = [line for line in lines if re.match(r"(?i)copyright\s+(\(c\)|©|\d{4}|the )", line)]
     found = [re.sub(r"(?i)^copyright\s+(\(c\)\s*|©\s*)?", "", line) for line in found]
     return list(dict.fromkeys(found)) or authors
