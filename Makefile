@@ -65,7 +65,7 @@ header: ## Regenerate include/flowmesh.h from the Rust sources
 
 RUFF       = $(TARGET)/tools/bin/ruff
 PY_SOURCES = $(shell git ls-files '*.py') tests/logship
-C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
+C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp' '*.hpp' ':!include/flowmesh.h')
 
 .PHONY: format
 format: ## Format Rust, C and Python

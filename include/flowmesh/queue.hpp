@@ -399,10 +399,14 @@ class queue : public handle<flowmesh_queue_t, flowmesh_queue_free>
         if (made.failed())
             return made.take();
         using box = detail::handler_box<std::decay_t<Handler>>;
-        auto *boxed = new box{std::forward<Handler>(handler), options.on_exception};
-        return detail::make<worker>([&](auto **out, auto **error) {
-            return flowmesh_worker_open(c(), made.c(), &box::call, boxed, &box::drop, out, error);
-        });
+        auto released = std::make_shared<detail::released>();
+        auto *boxed = new box{std::forward<Handler>(handler), options.on_exception, released};
+        flowmesh_worker_t *opened = nullptr;
+        flowmesh_error_t *error = nullptr;
+        if (flowmesh_worker_open(c(), made.c(), &box::call, boxed, &box::drop, &opened, &error) !=
+            FLOWMESH_OK)
+            return detail::take(error);
+        return worker(opened, std::move(released));
     }
 };
 

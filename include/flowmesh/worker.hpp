@@ -5,6 +5,9 @@
 #include <flowmesh/job.hpp>
 #include <flowmesh/settings.hpp>
 
+#include <condition_variable>
+#include <mutex>
+
 namespace flowmesh
 {
 
@@ -96,10 +99,32 @@ struct worker_settings : settings<flowmesh_worker_options_t, flowmesh_worker_opt
     }
 };
 
+// Tells that the library has let go of a worker's functions: none runs any more.
+class released
+{
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool yes_ = false;
+
+  public:
+    void tell() noexcept
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        yes_ = true;
+        changed_.notify_all();
+    }
+    void wait() noexcept
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+        changed_.wait(lock, [&] { return yes_; });
+    }
+};
+
 // A function that handles jobs.
 template <class Function> struct handler_box {
     Function function;
     decltype(worker_options::on_exception) on_exception;
+    std::shared_ptr<released> gone;
 
     static flowmesh_verdict_t call(flowmesh_job_t *lent, std::int64_t *delay_ms, void *box) noexcept
     {
@@ -119,7 +144,12 @@ template <class Function> struct handler_box {
         *delay_ms = given.delay().count();
         return given.c();
     }
-    static void drop(void *box) noexcept { delete static_cast<handler_box *>(box); }
+    static void drop(void *box) noexcept
+    {
+        const std::shared_ptr<released> gone = static_cast<handler_box *>(box)->gone;
+        delete static_cast<handler_box *>(box);
+        gone->tell();
+    }
 
   private:
     verdict handle(job &job)
@@ -137,21 +167,6 @@ template <class Function> struct handler_box {
         }
     }
 };
-
-// Ends a worker and frees it, when the handlers that run have returned. Their verdicts have some
-// time to be stored; not for ever, as a job that was moved away may wait for its verdict from the
-// thread that is here. Inside one of its callbacks it does not wait.
-inline void end_worker(flowmesh_worker_t *worker) noexcept
-{
-    constexpr std::int64_t verdicts_ms = 10000;
-    if (flowmesh_worker_close(worker, 0, nullptr, nullptr) == FLOWMESH_DEADLINE_EXCEEDED &&
-        flowmesh_worker_close(worker, verdicts_ms, nullptr, nullptr) ==
-            FLOWMESH_DEADLINE_EXCEEDED) {
-        (void)flowmesh_worker_stop(worker, nullptr);
-        (void)flowmesh_worker_close(worker, -1, nullptr, nullptr);
-    }
-    flowmesh_worker_free(worker);
-}
 
 } // namespace detail
 
@@ -171,13 +186,45 @@ inline void end_worker(flowmesh_worker_t *worker) noexcept
 // When it has moved the job away (std::move(job) into a container, say), that is the verdict: the
 // job is the program's, which settles it later with settle(). Until then it counts as under way.
 //
-// Destroying the worker begins no job any more and waits for the functions that run; verdicts that
-// are not stored within 10 s, and jobs leased ahead, are left to come again at the end of their
-// lease. close() has them handled and stored.
-class worker : public handle<flowmesh_worker_t, detail::end_worker>
+// Destroying the worker begins no job any more, and waits for the functions that run; inside one of
+// them it does not wait. Their verdicts are sent, and have 5 s to be stored while the destructor
+// waits. Jobs leased ahead come again at the end of their lease: close() has them handled.
+class worker : public handle<flowmesh_worker_t, flowmesh_worker_free>
 {
+    // The library's close also waits for jobs that were moved away, perhaps by the thread that
+    // would settle them. The destructor must not, so it waits for this.
+    std::shared_ptr<detail::released> released_;
+
   public:
-    using handle::handle;
+    worker() noexcept = default;
+    worker(flowmesh_worker_t *owned, std::shared_ptr<detail::released> released) noexcept
+        : handle(owned), released_(std::move(released))
+    {
+    }
+    worker(worker &&) noexcept = default;
+    worker &operator=(worker &&from) noexcept
+    {
+        if (this != &from) {
+            reset();
+            handle::operator=(std::move(from));
+            released_ = std::move(from.released_);
+        }
+        return *this;
+    }
+    ~worker() { reset(); }
+
+    // Ends the worker, as destroying it does.
+    void reset() noexcept
+    {
+        constexpr std::int64_t verdicts_ms = 5000;
+        const std::shared_ptr<detail::released> released = std::move(released_);
+        const handle<flowmesh_worker_t, flowmesh_worker_free> ended(release());
+        if (ended &&
+            flowmesh_worker_close(ended.c(), 0, nullptr, nullptr) == FLOWMESH_DEADLINE_EXCEEDED &&
+            flowmesh_worker_close(ended.c(), verdicts_ms, nullptr, nullptr) ==
+                FLOWMESH_DEADLINE_EXCEEDED)
+            released->wait();
+    }
 
     // Drains: fetches nothing more, handles what is leased, and waits until the verdicts are
     // stored. How many leased jobs have none; after a failure, error::count() tells.

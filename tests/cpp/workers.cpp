@@ -144,6 +144,7 @@ TEST(workers, leave_what_is_moved_away)
     flowmesh::settle(jobs["good"], verdict::ack());
     flowmesh::settle(jobs["bad"], verdict::nack());
     jobs["thrown"].ack();
+    jobs.erase("thrown"); // without a settle(), it is under way until then
     EXPECT_FAILS(failed_precondition, flowmesh::settle(jobs["good"], verdict::ack()));
     EXPECT_EQ(flowmesh::try_settle(jobs["bad"], verdict::ack()).status(),
               flowmesh::status::failed_precondition);
@@ -234,8 +235,10 @@ TEST(workers, do_not_wait_for_ever_for_jobs_that_were_moved_away)
         EXPECT_EQ(worker.try_close(0ms).status(), flowmesh::status::deadline_exceeded);
         EXPECT_EQ(worker.try_close(0ms).error().count(), 1u);
     }
-    EXPECT_FAILS(closed, flowmesh::settle(taken, verdict::ack()));
-    taken.ack();
+    // Its verdict is sent all the same.
+    flowmesh::settle(taken, verdict::ack());
+    while (queue.stats().completed_jobs == 0)
+        std::this_thread::yield();
 }
 
 TEST(workers, stop_at_once)
