@@ -95,7 +95,8 @@ class tally
     }
 };
 
-// Tells when the last copy of what it gave is gone, as those in a lambda that the library has let go.
+// Tells when the last copy of what it gave is gone, as those in a lambda that the library has let
+// go.
 class tracer
 {
     std::shared_ptr<tally> gone_ = std::make_shared<tally>();
