@@ -97,9 +97,15 @@ func (c *call) end() {
 	}
 }
 
-// watch has the end of ctx cancel a call that is alone, and so holds the caller; stop it after.
-func (c *call) watch(ctx context.Context) (stop func()) {
-	if !c.c.alone || ctx.Done() == nil {
+// enter goes before the crossing into C, leave after it. A call that is alone holds its caller there,
+// so the end of ctx cancels it from elsewhere. All others cross one at a time: where they contend
+// for the library's locks, goroutines wait in that way, and not threads.
+func (c *call) enter(ctx context.Context) (leave func()) {
+	if !c.c.alone {
+		c.p.crossing.Lock()
+		return c.p.crossed
+	}
+	if ctx.Done() == nil {
 		return func() {}
 	}
 	serial := c.serial

@@ -174,20 +174,19 @@ func cName(what, name string) (*C.char, error) {
 }
 
 // named opens a stream, queue or store by its three names.
-func named[T any](c *Client, tenant, namespace, name string, open func(tenant, namespace, name *C.char, to **T, failure **C.flowmesh_error_t) C.flowmesh_status_t) (*T, error) {
+func named[H any](tenant, namespace, name string, open func(tenant, namespace, name *C.char, to *H, failure **C.flowmesh_error_t) C.flowmesh_status_t) (handle H, err error) {
 	names := [3]*C.char{}
 	for i, text := range [3]string{tenant, namespace, name} {
 		made, err := cName([3]string{"tenant", "namespace", "name"}[i], text)
 		if err != nil {
-			return nil, err
+			return handle, err
 		}
 		defer C.free(unsafe.Pointer(made))
 		names[i] = made
 	}
-	var handle *T
 	var failure *C.flowmesh_error_t
 	if open(names[0], names[1], names[2], &handle, &failure) != C.FLOWMESH_OK {
-		return nil, takeError(failure)
+		return handle, takeError(failure)
 	}
 	return handle, nil
 }

@@ -28,7 +28,7 @@ type KV struct {
 
 // KV names a store. It does no I/O; the first Set creates the store.
 func (c *Client) KV(tenant, namespace, name string) (*KV, error) {
-	handle, err := named(c, tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_kv_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+	handle, err := named(tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_kv_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
 		return C.flowmesh_kv_open(c.c, tenant, namespace, name, to, failure)
 	})
 	if err != nil {
@@ -63,9 +63,9 @@ func (kv *KV) Set(ctx context.Context, key string, value []byte, options ...SetO
 	}
 	defer call.end()
 	defer runtime.KeepAlive(kv)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_kv_set(call.c, kv.c, textData(key), C.size_t(len(key)), bytesData(value), C.size_t(len(value)), C.int64_t(milliseconds(ttl)))
-	stop()
+	leave()
 	return call.wait(ctx, ok)
 }
 
@@ -77,9 +77,9 @@ func (kv *KV) Get(ctx context.Context, key string) ([]byte, error) {
 	}
 	defer call.end()
 	defer runtime.KeepAlive(kv)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_kv_get(call.c, kv.c, textData(key), C.size_t(len(key)))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return nil, err
 	}
@@ -94,9 +94,9 @@ func (kv *KV) Delete(ctx context.Context, key string) error {
 	}
 	defer call.end()
 	defer runtime.KeepAlive(kv)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_kv_delete(call.c, kv.c, textData(key), C.size_t(len(key)))
-	stop()
+	leave()
 	return call.wait(ctx, ok)
 }
 
@@ -108,9 +108,9 @@ func (kv *KV) Exists(ctx context.Context, key string) (bool, error) {
 	}
 	defer call.end()
 	defer runtime.KeepAlive(kv)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_kv_exists(call.c, kv.c, textData(key), C.size_t(len(key)))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return false, err
 	}

@@ -33,6 +33,9 @@ type pump struct {
 
 	turns sync.Mutex // one list is handed over at a time
 
+	crossing sync.Mutex // see call.enter
+	crossed  func()     // its Unlock
+
 	mu      sync.Mutex
 	calls   []*call // by id
 	idle    []*call
@@ -76,6 +79,7 @@ func newPump() (*pump, error) {
 		return nil, &Error{Code: CodeInternal, Message: err.Error(), Outcome: OutcomeNotApplied}
 	}
 	p := &pump{c: c, file: file, conn: conn, ended: make(chan struct{}), targets: map[uint64]target{}}
+	p.crossed = p.crossing.Unlock
 	pumps.Lock()
 	pumps.all[p] = struct{}{}
 	pumps.Unlock()

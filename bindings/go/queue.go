@@ -29,7 +29,7 @@ type Queue struct {
 
 // Queue names a queue. It does no I/O; the first enqueue, reserve or policy creates the queue.
 func (c *Client) Queue(tenant, namespace, name string) (*Queue, error) {
-	handle, err := named(c, tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_queue_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+	handle, err := named(tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_queue_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
 		return C.flowmesh_queue_open(c.c, tenant, namespace, name, to, failure)
 	})
 	if err != nil {
@@ -76,12 +76,13 @@ func WithHeaders(headers map[string]string) Headers { return headers }
 
 func (h Headers) enqueue(o *enqueueOptions) { o.headers = h }
 
-type lease time.Duration
+// Lease is an option of [Queue.Reserve], [Queue.Receive] and [Queue.Work].
+type Lease time.Duration
 
 // WithLease is the length of the lease, at most 12 hours; the default is 30 s.
-func WithLease(length time.Duration) ReserveOption { return lease(length) }
+func WithLease(length time.Duration) Lease { return Lease(length) }
 
-func (l lease) reserve(o *reserveOptions) { o.lease = time.Duration(l) }
+func (l Lease) reserve(o *reserveOptions) { o.lease = time.Duration(l) }
 
 type wait time.Duration
 
@@ -97,17 +98,17 @@ func (q *Queue) Enqueue(ctx context.Context, payload []byte, options ...EnqueueO
 	if len(options) > 0 {
 		set = enqueueOptionsOf(options)
 	}
+	var p packed
+	p.pack([]Event{{Payload: payload, Headers: set.headers}})
 	call, err := q.client.p.begin(ctx)
 	if err != nil {
 		return "", 0, err
 	}
 	defer call.end()
 	defer runtime.KeepAlive(q)
-	var p packed
-	p.pack([]Event{{Payload: payload, Headers: set.headers}})
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_queue_enqueue(call.c, q.c, bytesData(p.bytes), &p.lengths[0], C.int64_t(milliseconds(set.delay)))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return "", 0, err
 	}
@@ -138,9 +139,9 @@ func (q *Queue) Reserve(ctx context.Context, options ...ReserveOption) (*Job, er
 	}
 	defer call.end()
 	defer runtime.KeepAlive(q)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_queue_reserve(call.c, q.c, C.int64_t(milliseconds(set.lease)), C.int64_t(set.waitMS()))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return nil, err
 	}
@@ -163,9 +164,9 @@ func (q *Queue) Receive(ctx context.Context, limit int, options ...ReserveOption
 	}
 	defer call.end()
 	defer runtime.KeepAlive(q)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_queue_receive(call.c, q.c, size, C.int64_t(milliseconds(set.lease)), C.int64_t(set.waitMS()))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return nil, err
 	}
@@ -203,9 +204,9 @@ func (q *Queue) Ack(ctx context.Context, id string) error {
 	}
 	defer call.end()
 	defer runtime.KeepAlive(q)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_queue_ack(call.c, q.c, chars(name))
-	stop()
+	leave()
 	return call.wait(ctx, ok)
 }
 
@@ -227,9 +228,9 @@ func (q *Queue) Nack(ctx context.Context, id string, options ...NackOption) (dea
 	}
 	defer call.end()
 	defer runtime.KeepAlive(q)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_queue_nack(call.c, q.c, chars(name), C.int64_t(milliseconds(set.delay)))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return false, err
 	}

@@ -31,7 +31,7 @@ type Stream struct {
 
 // Stream names a stream. It does no I/O; the first write or subscription creates the stream.
 func (c *Client) Stream(tenant, namespace, name string) (*Stream, error) {
-	handle, err := named(c, tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_stream_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+	handle, err := named(tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_stream_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
 		return C.flowmesh_stream_open(c.c, tenant, namespace, name, to, failure)
 	})
 	if err != nil {
@@ -49,17 +49,17 @@ func (s *Stream) Write(ctx context.Context, events ...Event) ([]int64, error) {
 	if len(events) == 0 {
 		return nil, invalid("events: at least one is needed")
 	}
+	var p packed
+	p.pack(events)
 	call, err := s.client.p.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
 	defer runtime.KeepAlive(s)
-	var p packed
-	p.pack(events)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_stream_write(call.c, s.c, bytesData(p.bytes), &p.lengths[0], C.size_t(len(events)))
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return nil, err
 	}
@@ -84,9 +84,9 @@ func (s *Stream) Read(ctx context.Context, offset int64, limit int) ([]Message, 
 	}
 	defer call.end()
 	defer runtime.KeepAlive(s)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_stream_read(call.c, s.c, C.int64_t(offset), size)
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return nil, err
 	}
@@ -105,9 +105,9 @@ func (s *Stream) CommitOffset(ctx context.Context, group string, offset int64) e
 	}
 	defer call.end()
 	defer runtime.KeepAlive(s)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_stream_commit(call.c, s.c, chars(name), C.int64_t(offset))
-	stop()
+	leave()
 	return call.wait(ctx, ok)
 }
 
@@ -202,9 +202,9 @@ func (r *Reader) Next(ctx context.Context) ([]Message, error) {
 	}
 	defer call.end()
 	defer runtime.KeepAlive(r)
-	stop := call.watch(ctx)
+	leave := call.enter(ctx)
 	ok := C.fm_reader_next(call.c, r.c)
-	stop()
+	leave()
 	if err := call.wait(ctx, ok); err != nil {
 		return nil, err
 	}

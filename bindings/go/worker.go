@@ -78,7 +78,7 @@ type workerOptions struct {
 type workerOption func(*workerOptions)
 
 func (f workerOption) worker(o *workerOptions) { f(o) }
-func (l lease) worker(o *workerOptions)        { o.lease = time.Duration(l) }
+func (l Lease) worker(o *workerOptions)        { o.lease = time.Duration(l) }
 
 // WithConcurrency is how many jobs are handled at once, each on a goroutine: 1, the default, to 4096.
 func WithConcurrency(jobs int) WorkerOption {

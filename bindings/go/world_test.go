@@ -57,9 +57,14 @@ func startServer() (string, error) {
 		command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		log, err := command.StderrPipe()
 		if err == nil {
-			// The signal of the parent's death is that of the thread that started it.
-			runtime.LockOSThread()
-			err = command.Start()
+			// The signal of the parent's death is that of the thread that started it, so it stays.
+			started := make(chan error)
+			go func() {
+				runtime.LockOSThread()
+				started <- command.Start()
+				select {}
+			}()
+			err = <-started
 		}
 		if err != nil {
 			server.err = err
