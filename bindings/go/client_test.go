@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/flowmesh/libflowmesh/bindings/go"
 )
@@ -120,7 +122,10 @@ func TestLogger(t *testing.T) {
 
 // Shutdown ends the library for the whole process, so a child does it.
 func TestShutdown(t *testing.T) {
-	command := exec.Command(os.Args[0])
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	command := exec.CommandContext(ctx, os.Args[0])
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGQUIT) } // its stacks
 	command.Env = append(os.Environ(), "FLOWMESH_TEST_CHILD=shutdown")
 	output, err := command.CombinedOutput()
 	if err != nil || strings.TrimSpace(string(output)) != "shut down" {
@@ -159,6 +164,7 @@ func child(what string) {
 	}()
 	for stats, err := client.Stats(); stats.CallsUnderWay < waiting; stats, err = client.Stats() {
 		check(err)
+		time.Sleep(time.Millisecond)
 	}
 	check(flowmesh.Shutdown(context.Background()))
 	for range waiting + 1 {

@@ -49,7 +49,7 @@ type pump struct {
 // target is what is told of more than the end of a call: a subscription, a producer, a worker.
 type target interface {
 	tell(node *C.fm_node_t) // in the pump: never waits
-	release()               // the client has closed, the pump has ended
+	release()               // nothing is told any more: the client has closed, or the library was shut down
 }
 
 // pumps are those of this process, for Shutdown.
@@ -105,6 +105,17 @@ func (p *pump) run() {
 	pumps.Lock()
 	delete(pumps.all, p)
 	pumps.Unlock()
+	p.releaseTargets() // nobody tells them any more
+}
+
+func (p *pump) releaseTargets() {
+	p.mu.Lock()
+	targets := p.targets
+	p.targets = map[uint64]target{}
+	p.mu.Unlock()
+	for _, t := range targets {
+		t.release()
+	}
 }
 
 // kick has the pump look around although its descriptor says nothing.
@@ -114,7 +125,7 @@ func (p *pump) kick() { p.file.SetReadDeadline(time.Unix(1, 0)) }
 func (p *pump) over() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.dead || p.closed && p.busy == 0
+	return (p.dead || p.closed) && p.busy == 0
 }
 
 // turn runs the dispatcher and hands over what came; false when there was nothing.
@@ -201,13 +212,7 @@ func (p *pump) close() {
 	p.kick()
 	<-p.ended
 	p.turn() // what a shutdown has run in its own thread
-	p.mu.Lock()
-	targets := p.targets
-	p.targets = map[uint64]target{}
-	p.mu.Unlock()
-	for _, t := range targets {
-		t.release()
-	}
+	p.releaseTargets()
 	p.file.Close()
 }
 

@@ -7,8 +7,9 @@
 
 struct fm_pump {
     flowmesh_dispatcher_t *dispatcher;
-    /* A shutdown runs callbacks in its own thread, at the same time as the pump. */
+    /* A shutdown runs callbacks in threads of its own, also at the same time as the pump. */
     pthread_mutex_t lock;
+    bool running;
     fm_node_t *first;
     fm_node_t *last;
 };
@@ -56,11 +57,15 @@ const flowmesh_dispatcher_t *fm_pump_dispatcher(const fm_pump_t *pump)
 
 fm_node_t *fm_pump_run(fm_pump_t *pump, bool *closed)
 {
+    pthread_mutex_lock(&pump->lock);
+    pump->running = true;
+    pthread_mutex_unlock(&pump->lock);
     *closed = flowmesh_dispatcher_run(pump->dispatcher, 0, 0, NULL, NULL) != FLOWMESH_OK;
     pthread_mutex_lock(&pump->lock);
     fm_node_t *first = pump->first;
     pump->first = NULL;
     pump->last = NULL;
+    pump->running = false;
     pthread_mutex_unlock(&pump->lock);
     return first;
 }
@@ -82,7 +87,11 @@ void fm_push(fm_pump_t *pump, fm_node_t *node)
         pump->last->next = node;
     }
     pump->last = node;
+    bool running = pump->running;
     pthread_mutex_unlock(&pump->lock);
+    if (!running) {
+        flowmesh_dispatcher_wake(pump->dispatcher, NULL);
+    }
 }
 
 void fm_calls_new(fm_pump_t *pump, fm_call_t **calls, size_t count, uint64_t first_id)
