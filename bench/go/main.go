@@ -114,7 +114,7 @@ func startServer(directory string) (address string, stop func()) {
 	check(err)
 	check(command.Start())
 	lines := bufio.NewScanner(output)
-	for lines.Scan() && address == "" {
+	for address == "" && lines.Scan() {
 		address = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(lines.Text())
 	}
 	if address == "" {

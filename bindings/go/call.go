@@ -53,6 +53,7 @@ func (p *pump) take(ctx context.Context, short bool) (*call, error) {
 	p.mu.Unlock()
 
 	c.c.timeout_ms = timeoutOf(ctx)
+	c.c.number[0] = 0
 	c.c.alone = C.bool(alone)
 	c.c.cancellable = ctx.Done() != nil
 	if c.c.cancellable && c.c.cancel == nil {

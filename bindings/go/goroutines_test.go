@@ -30,7 +30,7 @@ func threads(t testing.TB) (count int) {
 // mostThreads is far below one for each call. Besides those of the library, and one for each processor,
 // Go makes a thread where the system takes the processor from one that is inside C; so a busy
 // machine has more.
-func mostThreads() int { return 200 + 2*runtime.GOMAXPROCS(0) }
+func mostThreads() int { return 100 + 2*runtime.GOMAXPROCS(0) }
 
 // Ten thousand goroutines wait, and none of them has a thread.
 func TestTenThousandWait(t *testing.T) {
