@@ -1,0 +1,3 @@
+module github.com/flowmesh/libflowmesh/bindings/go
+
+go 1.24

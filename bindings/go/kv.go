@@ -1,0 +1,150 @@
+package flowmesh
+
+// #include "shim.h"
+// #cgo noescape fm_kv_set
+// #cgo nocallback fm_kv_set
+// #cgo noescape fm_kv_get
+// #cgo nocallback fm_kv_get
+// #cgo noescape fm_kv_delete
+// #cgo nocallback fm_kv_delete
+// #cgo noescape fm_kv_exists
+// #cgo nocallback fm_kv_exists
+// #cgo noescape fm_kv_keys
+// #cgo nocallback fm_kv_keys
+import "C"
+
+import (
+	"context"
+	"runtime"
+	"time"
+	"unsafe"
+)
+
+// KV is a key-value store. Keys have 1 to 1024 bytes, values at least 1.
+type KV struct {
+	client *Client
+	c      *C.flowmesh_kv_t
+}
+
+// KV names a store. It does no I/O; the first Set creates the store.
+func (c *Client) KV(tenant, namespace, name string) (*KV, error) {
+	handle, err := named(tenant, namespace, name, func(tenant, namespace, name *C.char, to **C.flowmesh_kv_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_kv_open(c.c, tenant, namespace, name, to, failure)
+	})
+	if err != nil {
+		return nil, err
+	}
+	kv := &KV{client: c, c: handle}
+	runtime.AddCleanup(kv, func(handle *C.flowmesh_kv_t) { C.flowmesh_kv_free(handle) }, handle)
+	return kv, nil
+}
+
+// SetOption is an option of [KV.Set].
+type SetOption func(*setOptions)
+
+type setOptions struct{ ttl time.Duration }
+
+// WithTTL has the value live so long, in whole seconds, rounded up; at most a year.
+func WithTTL(ttl time.Duration) SetOption { return func(o *setOptions) { o.ttl = ttl } }
+
+// Set stores a value, in place of the one before and of its time to live.
+func (kv *KV) Set(ctx context.Context, key string, value []byte, options ...SetOption) error {
+	var ttl time.Duration
+	if len(options) > 0 {
+		var set setOptions
+		for _, option := range options {
+			option(&set)
+		}
+		ttl = set.ttl
+	}
+	call, err := kv.client.p.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer call.end()
+	defer runtime.KeepAlive(kv)
+	leave := call.enter(ctx)
+	ok := C.fm_kv_set(call.c, kv.c, textData(key), C.size_t(len(key)), bytesData(value), C.size_t(len(value)), C.int64_t(milliseconds(ttl)))
+	leave()
+	return call.wait(ctx, ok)
+}
+
+// Get reads the value of a key. No such key, or one whose time is over, is [ErrNotFound].
+func (kv *KV) Get(ctx context.Context, key string) ([]byte, error) {
+	call, err := kv.client.p.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer call.end()
+	defer runtime.KeepAlive(kv)
+	leave := call.enter(ctx)
+	ok := C.fm_kv_get(call.c, kv.c, textData(key), C.size_t(len(key)))
+	leave()
+	if err := call.wait(ctx, ok); err != nil {
+		return nil, err
+	}
+	return call.bytes(), nil
+}
+
+// Delete removes a key; one that is not there is no error.
+func (kv *KV) Delete(ctx context.Context, key string) error {
+	call, err := kv.client.p.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer call.end()
+	defer runtime.KeepAlive(kv)
+	leave := call.enter(ctx)
+	ok := C.fm_kv_delete(call.c, kv.c, textData(key), C.size_t(len(key)))
+	leave()
+	return call.wait(ctx, ok)
+}
+
+// Exists reports whether a key is there.
+func (kv *KV) Exists(ctx context.Context, key string) (bool, error) {
+	call, err := kv.client.p.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer call.end()
+	defer runtime.KeepAlive(kv)
+	leave := call.enter(ctx)
+	ok := C.fm_kv_exists(call.c, kv.c, textData(key), C.size_t(len(key)))
+	leave()
+	if err := call.wait(ctx, ok); err != nil {
+		return false, err
+	}
+	return call.c.number[0] != 0, nil
+}
+
+// Keys lists every key that starts with prefix, in byte order; "" is all.
+func (kv *KV) Keys(ctx context.Context, prefix string) ([]string, error) {
+	call, err := kv.client.p.beginLong(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer call.end()
+	defer runtime.KeepAlive(kv)
+	if err := call.wait(ctx, C.fm_kv_keys(call.c, kv.c, textData(prefix), C.size_t(len(prefix)))); err != nil {
+		return nil, err
+	}
+	keys := make([]string, int(call.c.number[0]))
+	if len(keys) == 0 {
+		return keys, nil
+	}
+	text := string(unsafe.Slice((*byte)(call.c.data), int(call.c.len)))
+	for i, length := range unsafe.Slice((*uint64)(call.c.object), len(keys)) {
+		keys[i], text = text[:length], text[length:]
+	}
+	return keys, nil
+}
+
+// textData and bytesData are views for the time of a call into C. They are typed: of an unsafe.Pointer
+// cgo would look for pointers in everything that lies around the bytes.
+func textData(text string) *C.uint8_t {
+	return (*C.uint8_t)(unsafe.Pointer(unsafe.StringData(text)))
+}
+
+func bytesData(bytes []byte) *C.uint8_t {
+	return (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(bytes)))
+}

@@ -1,0 +1,6 @@
+//go:build !flowmesh_static
+
+package flowmesh
+
+// #cgo pkg-config: flowmesh
+import "C"
