@@ -95,12 +95,12 @@ class LoopConnection(Connection):
         session = getattr(self, "session", None)
         if session is None or not session.usable:
             return
-        warnings.warn(f"unclosed FlowMesh({self.settings.endpoint!r})", ResourceWarning, stacklevel=1)
         loop = self._loop
         if loop is None or loop.is_closed():
             session.end()
         else:  # perhaps in another thread: the loop has to stop watching first
             loop.call_soon_threadsafe(_abandon, session, loop)
+        warnings.warn(f"unclosed FlowMesh({self.settings.endpoint!r})", ResourceWarning, stacklevel=1)
 
     async def follow(self, *values: Any) -> AsyncGenerator[Message, None]:
         """Messages of a stream; the end of the generator ends the subscription."""

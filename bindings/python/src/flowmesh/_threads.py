@@ -164,8 +164,8 @@ class ThreadConnection(Connection):
     def __del__(self) -> None:
         session = getattr(self, "session", None)
         if session is not None and session.usable:
-            warnings.warn(f"unclosed FlowMesh({self.settings.endpoint!r})", ResourceWarning, stacklevel=1)
             session.end()
+            warnings.warn(f"unclosed FlowMesh({self.settings.endpoint!r})", ResourceWarning, stacklevel=1)
 
     def follow(self, *values: Any) -> Generator[Message, None, None]:
         with self._lock:
