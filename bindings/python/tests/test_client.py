@@ -55,6 +55,19 @@ async def test_where_nobody_answers(tmp_path: Path) -> None:
     await client.close()
 
 
+async def test_connecting_in_vain_does_not_end_the_calls_of_others(tmp_path: Path, name: Name) -> None:
+    client = FlowMesh(f"unix:{tmp_path}/nobody")
+    connecting = asyncio.ensure_future(client.connect())
+    waiting = asyncio.ensure_future(client.kv.get(*name, "key"))
+    await asyncio.sleep(0)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    with pytest.raises(FlowMeshConnectionError):
+        await waiting
+    await client.close()
+
+
 async def test_checks_answer_true(client: FlowMesh) -> None:
     assert await client.health_check() is True
     assert await client.readiness_check() is True

@@ -48,6 +48,8 @@ async def test_a_client_belongs_to_its_loop(client: FlowMesh) -> None:
     def elsewhere() -> None:
         with pytest.raises(FlowMeshFailedPreconditionError, match="another event loop"):
             asyncio.run(client.health_check())
+        with pytest.raises(FlowMeshFailedPreconditionError, match="another event loop"):
+            asyncio.run(client.close())
 
     await client.health_check()
     thread = threading.Thread(target=elsewhere)

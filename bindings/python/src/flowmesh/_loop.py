@@ -63,21 +63,23 @@ class LoopConnection(Connection):
 
     async def connect(self) -> None:
         self.closed = False
-        opened = self.session is None
         try:
             await self.call(operations.connect, self.connect_timeout_ms)
         except BaseException:
-            if opened:
+            # Nothing is left that would have to be closed; a later call tries again.
+            if self.session is not None and self.session.usable and self.session.idle:
                 self._end(self.leave())
-                self.closed = False  # so that a later call tries again
+                self.closed = False
             raise
 
     async def close(self) -> None:
+        if self.session is not None and self.session.usable:
+            self.ready()  # or it belongs to another loop
         session = self.leave()
         if session is None:
             return
         try:
-            if session.usable and self._loop is asyncio.get_running_loop():
+            if session.usable:
                 await self._wait(session, operations.close, CLOSE_TIMEOUT_MS)
         finally:
             self._end(session)

@@ -170,6 +170,11 @@ class Session:
     def usable(self) -> bool:
         return not self.ended and not self.forked
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not self._subscriptions and all(waiter.done() for waiter, _ in self._waiters.values())
+
     def cancel(self, id: int) -> None:
         """Ends the call, whose waiter does not wait any more."""
         if self.usable:

@@ -125,17 +125,20 @@ class ThreadConnection(Connection):
     def connect(self) -> None:
         with self._lock:
             self.closed = False
-            opened = self.session is None
         try:
             self.call(operations.connect, self.connect_timeout_ms)
         except BaseException:
-            if opened:
-                self._end(self._leave())
-                self.closed = False  # so that a later call tries again
+            # Nothing is left that would have to be closed; a later call tries again.
+            with self._lock:
+                idle = self.session is not None and self.session.usable and self.session.idle
+                session = self.leave() if idle else None
+                self.closed = False
+            self._end(session)
             raise
 
     def close(self) -> None:
-        session = self._leave()
+        with self._lock:
+            session = self.leave()
         if session is None:
             return
         try:
@@ -143,10 +146,6 @@ class ThreadConnection(Connection):
                 self._call(session, operations.close, CLOSE_TIMEOUT_MS)
         finally:
             self._end(session)
-
-    def _leave(self) -> Session | None:
-        with self._lock:
-            return self.leave()
 
     def _end(self, session: Session | None) -> None:
         if session is None:
