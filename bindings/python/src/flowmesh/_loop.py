@@ -5,6 +5,7 @@ has completed. Everything happens in the loop's own thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from . import _operations as operations
 from ._native import lib
 from ._records import failure
 from ._session import Call, Connection, Session, Settings
+from .exceptions import FlowMeshError
 from .types import Message
 
 T = TypeVar("T")
@@ -48,17 +50,22 @@ class LoopConnection(Connection):
         self._loop = loop
 
     async def call(self, operation: Callable[..., Call[T]], *values: Any) -> T:
-        """Starts the operation and awaits its result; cancelled, it is cancelled too."""
+        """Starts the operation and awaits its result; cancelled, awaits that it has ended."""
         return await self._wait(self.ready(), operation, *values)
 
     async def _wait(self, session: Session, operation: Callable[..., Call[T]], *values: Any) -> T:
         call = operation(session, *values)
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         session.wait(call, future)
         try:
             return await future
         except asyncio.CancelledError:
-            session.cancel(call[0])
+            # It has ended when that is told: what is called next does not meet it any more.
+            ended: asyncio.Future[T] = loop.create_future()
+            if session.cancel(call[0], ended):
+                with contextlib.suppress(FlowMeshError):
+                    await ended
             raise
 
     async def connect(self) -> None:

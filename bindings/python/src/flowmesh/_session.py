@@ -175,10 +175,14 @@ class Session:
         """Whether nobody waits for anything."""
         return not self._subscriptions and all(waiter.done() for waiter, _ in self._waiters.values())
 
-    def cancel(self, id: int) -> None:
-        """Ends the call, whose waiter does not wait any more."""
-        if self.usable:
-            lib.fm_session_cancel(self.native, id)
+    def cancel(self, id: int, waiter: Waiter | None = None) -> bool:
+        """Has the call end soon. True: it had not, and `waiter` is told when it has."""
+        if not self.usable or id not in self._waiters:
+            return False
+        if waiter is not None:
+            self._waiters[id] = waiter, self._waiters[id][1]
+        lib.fm_session_cancel(self.native, id)
+        return True
 
     def run(self, timeout_ms: int = 0) -> int:
         """Runs the dispatcher. The length of what there is to `tell`, or minus the status when it
@@ -252,9 +256,9 @@ class Session:
 
     def drop_waiters(self) -> list[tuple[Waiter, Reader[Any]]]:
         """Cancels every call under way and gives those who wait, who will not be told."""
-        waiters, self._waiters = self._waiters, {}
-        for id in waiters:
+        for id in self._waiters:
             self.cancel(id)
+        waiters, self._waiters = self._waiters, {}
         return list(waiters.values())
 
     def end(self) -> None:

@@ -79,8 +79,12 @@ class ThreadConnection(Connection):
         try:
             self._wait(session, result)
         except BaseException:  # KeyboardInterrupt
+            # It has ended when that is told: what is called next does not meet it any more.
+            ended = _Result()
             with self._lock:
-                session.cancel(call[0])
+                cancelled = session.cancel(call[0], ended)
+            if cancelled:
+                self._wait(session, ended)
             raise
         value: T = result.get()
         return value
