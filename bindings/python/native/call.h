@@ -97,6 +97,7 @@ struct fm_session {
     uint32_t first_free;
     /* Python, and every call that exists. */
     size_t references;
+    int64_t last_id;
     bool ended;
     struct buffer records;
 };

@@ -31,18 +31,25 @@ fm_session_t *fm_session_new(flowmesh_dispatcher_t *dispatcher);
 void fm_session_end(fm_session_t *session);
 
 /* Runs the dispatcher as flowmesh_dispatcher_run does, unless something has completed already, and
- * lays out up to `max` completions. Length of the records, or minus a status. One thread at a time.
- */
+ * lays out what has; not while there are records of a former run that were not cleared. Length of
+ * the records, or minus a status. One thread at a time. */
 int64_t fm_session_run(fm_session_t *session, size_t max, int64_t timeout_ms);
 
-/* The records of the last run, until the next. */
+/* The records of the last run. */
 const uint8_t *fm_session_records(const fm_session_t *session);
+
+/* The records have been read. */
+void fm_session_clear(fm_session_t *session);
 
 /* Has the one who is in fm_session_run return, or the next, and makes the descriptor readable. */
 void fm_session_wake(fm_session_t *session);
 
-/* Cancels a call; one that has completed already is left alone. */
-void fm_session_cancel(fm_session_t *session, int64_t id);
+/* Cancels a call; one that has completed already is left alone. Whether a record is still to come.
+ */
+bool fm_session_cancel(fm_session_t *session, int64_t id);
+
+/* The id of the call that was started last, for one who lost it to a signal; 0 before the first. */
+int64_t fm_session_last(fm_session_t *session);
 
 /* Starts a subscription. Its id comes in a record, without a body, when messages can be taken, and
  * with an error when it has ended by itself. */

@@ -96,6 +96,7 @@ static bool slot_take(fm_session_t *session, struct fm_call *call)
     slot->generation = slot->generation % GENERATIONS + 1; /* so that no id is 0 */
     slot->call = call;
     call->id = ((int64_t)slot->generation << 32) | index;
+    session->last_id = call->id;
     return true;
 }
 
@@ -234,12 +235,14 @@ static void record(struct buffer *out, struct fm_call *call)
 
 int64_t fm_session_run(fm_session_t *session, size_t max, int64_t timeout_ms)
 {
+    if (session->records.length > 0) {
+        return (int64_t)session->records.length;
+    }
     pthread_mutex_lock(&session->mutex);
     bool waiting = session->first != NULL;
     pthread_mutex_unlock(&session->mutex);
     flowmesh_status_t status =
         flowmesh_dispatcher_run(session->dispatcher, max, waiting ? 0 : timeout_ms, NULL, NULL);
-    buffer_clear(&session->records);
     struct fm_call *call;
     while ((call = session_pop(session)) != NULL) {
         record(&session->records, call);
@@ -264,15 +267,30 @@ void fm_session_wake(fm_session_t *session)
     flowmesh_dispatcher_wake(session->dispatcher, NULL);
 }
 
-void fm_session_cancel(fm_session_t *session, int64_t id)
+void fm_session_clear(fm_session_t *session)
+{
+    buffer_clear(&session->records);
+}
+
+bool fm_session_cancel(fm_session_t *session, int64_t id)
 {
     struct fm_call *call = call_find(session, id);
-    if (call != NULL) {
-        if (call->operation != NULL) {
-            flowmesh_operation_cancel(call->operation, NULL);
-        }
-        call_release(call);
+    if (call == NULL) {
+        return false;
     }
+    if (call->operation != NULL) {
+        flowmesh_operation_cancel(call->operation, NULL);
+    }
+    call_release(call);
+    return true;
+}
+
+int64_t fm_session_last(fm_session_t *session)
+{
+    pthread_mutex_lock(&session->mutex);
+    int64_t id = session->last_id;
+    pthread_mutex_unlock(&session->mutex);
+    return id;
 }
 
 void fm_session_end(fm_session_t *session)

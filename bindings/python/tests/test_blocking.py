@@ -177,3 +177,51 @@ def test_ctrl_c_ends_a_call_that_waits(endpoint: str) -> None:
         finally:
             process.kill()
     assert process.returncode == 0
+
+
+SIGNALS = """
+    import os
+    import random
+    import signal
+    import sys
+    import threading
+    from datetime import timedelta
+    from flowmesh.blocking import FlowMesh
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    queue = "t", "n", "signals"
+    over = threading.Event()
+    read = []
+
+    def others():
+        while not over.is_set():
+            read.append(client.kv.get("t", "n", "signals", "key"))
+
+    with FlowMesh(sys.argv[1]) as client:
+        client.kv.set("t", "n", "signals", "key", b"v")
+        threads = [threading.Thread(target=others) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            timer = threading.Timer(random.random() / 300, os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                timer.start()
+                client.queue.reserve(*queue, long_poll_timeout=timedelta(hours=1))
+            except KeyboardInterrupt:
+                timer.join()
+            client.queue.enqueue(*queue, b"x")
+            job = client.queue.reserve(*queue)
+            assert job.attempts == 1
+            client.queue.ack(*queue, job.id)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert set(read) == {b"v"}
+        print(client.queue.get_stats(*queue).completed_jobs)
+"""
+
+
+def test_ctrl_c_at_any_moment_loses_nothing(endpoint: str) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(SIGNALS), endpoint]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE * 2)
+    assert (done.returncode, done.stdout) == (0, "100\n"), done.stderr

@@ -130,7 +130,7 @@ class LoopConnection(Connection):
 
 def _run(session: Session, loop: asyncio.AbstractEventLoop) -> None:
     length = session.run()
-    session.tell()
+    session.tell(length)
     if length < 0:
         loop.remove_reader(session.fd)
         session.fail_waiters(failure(-length, "the library was shut down"))

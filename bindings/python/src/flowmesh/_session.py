@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from . import _arguments as arguments
 from ._native import ffi, lib
-from ._records import RECORD, Buffer, failure, read_failure, read_messages
+from ._records import RECORD, Buffer, failure, read_failure, read_messages, read_none
 from .types import Message
 
 T = TypeVar("T")
@@ -87,7 +87,6 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self.forked = False
         self.ended = False
-        self._length = self._told = 0
         self._waiters: dict[int, tuple[Waiter, Reader[Any]]] = {}
         self._subscriptions: dict[int, Subscription] = {}
         self._handles: dict[tuple[str, str, str, str], Any] = {}
@@ -184,26 +183,36 @@ class Session:
         lib.fm_session_cancel(self.native, id)
         return True
 
+    def find_lost(self, result: Waiter, ended: Waiter) -> int:
+        """The id of the call that was started last, which a signal may have kept from its caller; 0:
+        none is. `ended` waits for it, unless `result` does already.
+        """
+        id: int = lib.fm_session_last(self.native) if self.usable else 0
+        if id in self._waiters:
+            return id if self._waiters[id][0] is result else 0
+        if not id or id in self._subscriptions or not lib.fm_session_cancel(self.native, id):
+            return 0
+        self._waiters[id] = ended, read_none
+        return id
+
     def run(self, timeout_ms: int = 0) -> int:
         """Runs the dispatcher. The length of what there is to `tell`, or minus the status when it
-        cannot be run any more. What was not told of the last run is kept.
+        cannot be run any more. What was not told of a former run comes first.
         """
-        if self._told < self._length or not self.usable:
-            return self._length - self._told
+        if not self.usable:
+            return 0
         length: int = lib.fm_session_run(self.native, MAX_COMPLETIONS, timeout_ms)
-        self._told, self._length = 0, max(length, 0)
         return length
 
-    def tell(self) -> None:
-        """Tells the waiters what the last run has brought. An exception out of a signal handler may
-        end it anywhere: the next one begins where it was.
+    def tell(self, length: int) -> None:
+        """Tells the waiters what a run has brought. An exception out of a signal handler may end it
+        anywhere: then all of it is told again, and those who know it already are not concerned.
         """
-        length = self._length
-        if self._told >= length or not self.usable:
+        if length <= 0 or not self.usable:
             return
         records = ffi.buffer(lib.fm_session_records(self.native), length)
         unpack, waiters = RECORD.unpack_from, self._waiters
-        at = self._told
+        at = 0
         while at < length:
             id, status, size = unpack(records, at)
             at += 16
@@ -225,7 +234,8 @@ class Session:
                 waiters.pop(id, None)
             elif id in self._subscriptions:
                 self._subscriptions[id].tell(read_failure(status, records, at, end) if status else None)
-            self._told = at = end
+            at = end
+        lib.fm_session_clear(self.native)
 
     def subscribe(self, id: int) -> Subscription:
         if not id:

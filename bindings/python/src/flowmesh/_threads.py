@@ -70,19 +70,24 @@ class ThreadConnection(Connection):
         return self._call(session, operation, *values)
 
     def _call(self, session: Session, operation: Callable[..., Call[T]], *values: Any) -> T:
-        result = _Result()
-        with self._lock:
-            if session.ended:
-                raise failure(lib.FLOWMESH_CLOSED, "the client is closed")
-            call = operation(session, *values)
-            session.wait(call, result)
+        result, ended = _Result(), _Result()
+        id = 0
         try:
-            self._wait(session, result)
-        except BaseException:  # KeyboardInterrupt
-            # It has ended when that is told: what is called next does not meet it any more.
-            ended = _Result()
             with self._lock:
-                cancelled = session.cancel(call[0], ended)
+                if session.ended:
+                    raise failure(lib.FLOWMESH_CLOSED, "the client is closed")
+                try:
+                    call = operation(session, *values)
+                    session.wait(call, result)
+                    id = call[0]
+                except KeyboardInterrupt:
+                    id = session.find_lost(result, ended)
+                    raise
+            self._wait(session, result)
+        except KeyboardInterrupt:
+            # It has ended when that is told: what is called next does not meet it any more.
+            with self._lock:
+                cancelled = session.cancel(id, ended)
             if cancelled:
                 self._wait(session, ended)
             raise
@@ -105,7 +110,7 @@ class ThreadConnection(Connection):
         finally:
             with self._lock:
                 if self._runner is result:
-                    session.tell()
+                    session.tell(session.run())  # what a signal has kept from being told
                     self._runner = None
                     self._idle.notify_all()
                 while self._runner is None and self._others:
@@ -120,7 +125,7 @@ class ThreadConnection(Connection):
         while not result.done():
             length = session.run(DRIVE_MS)
             with self._lock:
-                session.tell()
+                session.tell(length)
                 if length < 0:
                     session.fail_waiters(failure(-length, "the library was shut down"))
             if length == 0 and not result.done():
