@@ -130,6 +130,10 @@ bench: setup-bench build ## Engine and client benchmarks against their peers, as
 setup-bench:
 	@scripts/setup bench
 
+.PHONY: python
+python: build ## The Python package: installed into target/python, typed, tested
+	@tests/python
+
 .PHONY: bench-peers
 bench-peers: build ## The whole system against NATS, Redis, PostgreSQL, beanstalkd, Kafka, etcd
 	bench/peers/run.py --install

@@ -1,0 +1,95 @@
+"""Queues: jobs that are leased, acknowledged, retried and dead-lettered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from . import _operations as operations
+from ._arguments import Bytes
+from ._loop import LoopConnection
+from .types import Job, QueueStats, RetryPolicy
+
+
+class QueueClient:
+    """The queues of a client, as `client.queue`. Tenant, namespace and queue name a queue; the first
+    enqueue, reserve or policy creates it. Times are rounded up to whole seconds by the server.
+    """
+
+    def __init__(self, connection: LoopConnection) -> None:
+        self._connection = connection
+
+    async def enqueue(
+        self,
+        tenant: str,
+        namespace: str,
+        queue: str,
+        payload: Bytes,
+        delay: timedelta | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[str, int]:
+        """Adds a job, due now or after `delay`; its id and its number in the queue."""
+        return await self._connection.call(
+            operations.enqueue, tenant, namespace, queue, payload, delay, headers
+        )
+
+    async def reserve(
+        self,
+        tenant: str,
+        namespace: str,
+        queue: str,
+        visibility_timeout: timedelta | None = None,
+        long_poll_timeout: timedelta | None = None,
+    ) -> Job | None:
+        """Leases the next job that is due, for 30 s or `visibility_timeout`, waiting up to
+        `long_poll_timeout` for one; None when there was none.
+        """
+        return await self._connection.call(
+            operations.reserve, tenant, namespace, queue, visibility_timeout, long_poll_timeout
+        )
+
+    async def receive(
+        self,
+        tenant: str,
+        namespace: str,
+        queue: str,
+        max_jobs: int = 1,
+        visibility_timeout: timedelta | None = None,
+        long_poll_timeout: timedelta | None = None,
+    ) -> list[Job]:
+        """Leases up to `max_jobs` (at most 100) jobs, waiting for the first as `reserve` does."""
+        return await self._connection.call(
+            operations.receive, tenant, namespace, queue, max_jobs, visibility_timeout, long_poll_timeout
+        )
+
+    async def ack(self, tenant: str, namespace: str, queue: str, job_id: str) -> None:
+        """The job is done and gone. An id that is not leased any more is no failure."""
+        await self._connection.call(operations.ack, tenant, namespace, queue, job_id)
+
+    async def nack(
+        self, tenant: str, namespace: str, queue: str, job_id: str, delay: timedelta | None = None
+    ) -> bool:
+        """Gives the job back, to be tried again after `delay` or the policy's backoff. True: it was at
+        its attempt limit, and is a dead letter now.
+        """
+        return await self._connection.call(operations.nack, tenant, namespace, queue, job_id, delay)
+
+    async def get_stats(self, tenant: str, namespace: str, queue: str) -> QueueStats:
+        """The counters of the queue."""
+        return await self._connection.call(operations.get_stats, tenant, namespace, queue)
+
+    async def set_retry_policy(self, tenant: str, namespace: str, queue: str, policy: RetryPolicy) -> None:
+        """Sets when failed jobs are tried again."""
+        await self._connection.call(operations.set_retry_policy, tenant, namespace, queue, policy)
+
+    async def get_retry_policy(self, tenant: str, namespace: str, queue: str) -> RetryPolicy:
+        """The policy in force."""
+        return await self._connection.call(operations.get_retry_policy, tenant, namespace, queue)
+
+    async def list_dlq_jobs(self, tenant: str, namespace: str, queue: str, max_jobs: int = 100) -> list[Job]:
+        """Dead letters of the queue, oldest first, not leased."""
+        return await self._connection.call(operations.list_dlq_jobs, tenant, namespace, queue, max_jobs)
+
+    async def replay_dlq_job(self, tenant: str, namespace: str, queue: str, job_id: str) -> tuple[str, int]:
+        """Moves a dead letter back into the queue as a new job; its new id and number."""
+        return await self._connection.call(operations.replay_dlq_job, tenant, namespace, queue, job_id)
