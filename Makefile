@@ -103,8 +103,6 @@ header: ## Regenerate include/flowmesh.h from the Rust sources
 
 RUFF       = $(TARGET)/tools/bin/ruff
 PY_SOURCES = $(shell git ls-files '*.py') tests/logship tests/docs
-C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')
-PY_SOURCES = $(shell git ls-files '*.py') tests/logship
 C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp' '*.hpp' ':!include/flowmesh.h')
 
 .PHONY: format
