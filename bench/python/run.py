@@ -111,7 +111,8 @@ def show(samples):
         values = [s[figure] for s in samples[work, kind] if figure in s]
         return statistics.median(values) if values else None
 
-    columns = "flowmesh /s | grpcio /s | ratio (goal) | p50 us | p50 us | client CPU us each | grpcio CPU us"
+    columns = "flowmesh /s | grpcio /s | ratio (goal) | flowmesh p50 us | grpcio p50 us"
+    columns += " | flowmesh CPU us each | grpcio CPU us each"
     head(columns, "Python, asyncio, over TCP", "work")
     for work in WORK:
         rates = [median(work, kind, "rate") for kind in KINDS]
