@@ -1,4 +1,5 @@
-// Runs the work in C and in C++ by turns, in one process, and prints medians and their ratio.
+// Runs the work in C and in C++ by turns, in one process, and prints the medians of the rates, and
+// of the ratios of the two in a round: what slows the machine down for a while slows down both.
 //
 //     compare ROUNDS GETS MESSAGES
 #include "measure.h"
@@ -31,17 +32,16 @@ static bool compare(const char *what, int rounds, long count, double (*c)(long),
         ratios.push_back(in_cpp.back() / in_c.back());
     }
     std::printf("| %-36s | %11.0f | %11.0f | %5.3f | %5.3f to %5.3f |\n", what, median(in_c),
-                median(in_cpp), median(in_cpp) / median(in_c),
-                *std::min_element(ratios.begin(), ratios.end()),
+                median(in_cpp), median(ratios), *std::min_element(ratios.begin(), ratios.end()),
                 *std::max_element(ratios.begin(), ratios.end()));
     return true;
 }
 
 int main(int argc, char **argv)
 {
-    const int rounds = argc > 1 ? std::atoi(argv[1]) : 7;
-    const long gets = argc > 2 ? std::atol(argv[2]) : 100000;
-    const long messages = argc > 3 ? std::atol(argv[3]) : 1000000;
+    const int rounds = argc > 1 ? std::atoi(argv[1]) : 21;
+    const long gets = argc > 2 ? std::atol(argv[2]) : 20000;
+    const long messages = argc > 3 ? std::atol(argv[3]) : 200000;
     std::printf("| %d rounds, medians, per second          |           C |         C++ | ratio | "
                 "of the rounds  |\n|---|---|---|---|---|\n",
                 rounds);

@@ -41,6 +41,20 @@ template <class C, void (*Free)(C *)> class handle
     }
 };
 
+namespace detail
+{
+
+// An owner of what is only lent: it is not destroyed, not even on the way to std::terminate, where
+// compilers may or may not do it.
+template <class T> union lent {
+    T value;
+
+    explicit lent(typename T::c_type *c) noexcept : value(c) {}
+    ~lent() {}
+};
+
+} // namespace detail
+
 } // namespace flowmesh
 
 #endif

@@ -104,9 +104,8 @@ template <class Function> struct message_box {
 
     static void call(const flowmesh_message_batch_t *batch, void *box) noexcept
     {
-        message_batch lent(const_cast<flowmesh_message_batch_t *>(batch));
-        static_cast<message_box *>(box)->function(std::as_const(lent));
-        (void)lent.release();
+        const lent<message_batch> lent(const_cast<flowmesh_message_batch_t *>(batch));
+        static_cast<message_box *>(box)->function(lent.value);
     }
     static void drop(void *box) noexcept { delete static_cast<message_box *>(box); }
 

@@ -126,20 +126,21 @@ template <class Function> struct handler_box {
     decltype(worker_options::on_exception) on_exception;
     std::shared_ptr<released> gone;
 
-    static flowmesh_verdict_t call(flowmesh_job_t *lent, std::int64_t *delay_ms, void *box) noexcept
+    static flowmesh_verdict_t call(flowmesh_job_t *handed, std::int64_t *delay_ms,
+                                   void *box) noexcept
     {
         auto *self = static_cast<handler_box *>(box);
-        const job_id id = self->on_exception ? job_id(lent->id) : job_id();
-        job job(lent);
+        const job_id id = self->on_exception ? job_id(handed->id) : job_id();
+        lent<job> lent(handed);
         verdict given = verdict::nack();
         try {
-            given = self->handle(job);
+            given = self->handle(lent.value);
         } catch (...) {
             if (self->on_exception)
                 self->on_exception(std::current_exception(), id);
         }
         // Moved away, it is not the worker's any more, and may be gone already.
-        if (job.release() == nullptr)
+        if (!lent.value)
             return FLOWMESH_VERDICT_LEAVE;
         *delay_ms = given.delay().count();
         return given.c();

@@ -11,6 +11,7 @@ flowmesh::reserve_options waiting()
 {
     flowmesh::reserve_options options;
     options.wait = flowmesh::forever;
+    options.visibility_timeout = 12h; // nothing here depends on speed
     return options;
 }
 

@@ -44,7 +44,8 @@ task use_everything(const flowmesh::client &client, tally &done)
     EXPECT_EQ(co_await stream.write_async("x"), 0);
     EXPECT_EQ((co_await stream.read_async(0))[0].payload(), "x");
     co_await queue.enqueue_async("y");
-    const std::optional<flowmesh::job> job = co_await queue.reserve_async({.wait = patience});
+    const std::optional<flowmesh::job> job =
+        co_await queue.reserve_async({.visibility_timeout = 12h, .wait = patience});
     co_await job->ack_async();
     co_await kv.set_async("k", "v");
     EXPECT_EQ((co_await kv.get_async("k")).text(), "v");
@@ -92,7 +93,7 @@ TEST(coroutines, catch_what_calls_throw)
 task take_one(const flowmesh::queue &queue, std::vector<bool> &seen, tally &done)
 {
     const std::optional<flowmesh::job> job =
-        co_await queue.reserve_async({.wait = flowmesh::forever});
+        co_await queue.reserve_async({.visibility_timeout = 12h, .wait = flowmesh::forever});
     seen[static_cast<std::size_t>(job->seq())] = true;
     done.hit();
 }

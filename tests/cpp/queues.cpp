@@ -10,6 +10,7 @@ flowmesh::reserve_options waiting()
 {
     flowmesh::reserve_options options;
     options.wait = patience;
+    options.visibility_timeout = 12h; // nothing here depends on speed
     return options;
 }
 
@@ -43,7 +44,7 @@ TEST(queues, hand_out_jobs)
     EXPECT_EQ(job->resource_path(), "acme/test/queue/" + name);
     EXPECT_EQ(job->attempts(), 1);
     EXPECT_GT(job->time_left(), 0ms);
-    EXPECT_LE(job->time_left(), 30s);
+    EXPECT_LE(job->time_left(), 12h);
     EXPECT_GE(job->visible_at(), job->created_at());
     EXPECT_GT(job->reserve_until(), job->visible_at());
     job->ack();

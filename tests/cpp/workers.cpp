@@ -21,16 +21,26 @@ flowmesh::retry_policy quick(int attempts)
     return policy;
 }
 
+// Leases that last longer than anything here does.
+flowmesh::worker_options patient()
+{
+    flowmesh::worker_options options;
+    options.visibility_timeout = 12h;
+    return options;
+}
+
 TEST(workers, acknowledge_what_returns)
 {
     const flowmesh::client client = open_client();
     const flowmesh::queue queue = open_queue(client);
     tally done;
-    const flowmesh::worker worker = queue.open_worker([&](job &job) {
-        EXPECT_EQ(job.payload(), "work");
-        EXPECT_GT(job.time_left(), 0ms);
-        done.hit();
-    });
+    const flowmesh::worker worker = queue.open_worker(
+        [&](job &job) {
+            EXPECT_EQ(job.payload(), "work");
+            EXPECT_GT(job.time_left(), 0ms);
+            done.hit();
+        },
+        patient());
     for (int i = 0; i < 10; i++)
         queue.enqueue("work");
     EXPECT_TRUE(done.reaches(10));
@@ -46,7 +56,7 @@ TEST(workers, do_as_the_verdict_says)
     queue.enqueue("good");
     queue.enqueue("bad");
     tally dead;
-    flowmesh::worker_options options;
+    flowmesh::worker_options options = patient();
     options.on_event = [&](const flowmesh::worker_event &event) {
         if (event.kind == flowmesh::worker_event_kind::dead_lettered) {
             EXPECT_EQ(event.seq, 1);
@@ -71,10 +81,12 @@ TEST(workers, delay_what_the_verdict_delays)
     const flowmesh::queue queue = open_queue(client);
     queue.enqueue("x");
     tally seen;
-    const flowmesh::worker worker = queue.open_worker([&](job &) {
-        seen.hit();
-        return verdict::nack(1h);
-    });
+    const flowmesh::worker worker = queue.open_worker(
+        [&](job &) {
+            seen.hit();
+            return verdict::nack(1h);
+        },
+        patient());
     EXPECT_TRUE(seen.reaches(1));
     EXPECT_EQ(worker.close(patience), 0u);
     EXPECT_EQ(queue.stats().pending_jobs, 1);
@@ -90,7 +102,7 @@ TEST(workers, give_back_what_throws)
     tally calls, done;
     std::mutex mutex;
     std::string thrown;
-    flowmesh::worker_options options;
+    flowmesh::worker_options options = patient();
     options.on_exception = [&](std::exception_ptr exception, const flowmesh::job_id &id) {
         EXPECT_EQ(id, added.id);
         try {
@@ -123,7 +135,7 @@ TEST(workers, leave_what_is_moved_away)
     std::mutex mutex;
     std::map<std::string, job> jobs;
     tally moved;
-    flowmesh::worker_options options;
+    flowmesh::worker_options options = patient();
     options.concurrency = 3;
     const flowmesh::worker worker = queue.open_worker(
         [&](job &job) {
@@ -160,7 +172,7 @@ TEST(workers, may_settle_elsewhere_before_their_function_returns)
     for (int i = 0; i < 50; i++)
         queue.enqueue("x");
     tally done;
-    flowmesh::worker_options options;
+    flowmesh::worker_options options = patient();
     options.concurrency = 4;
     const flowmesh::worker worker = queue.open_worker(
         [&](job &job) {
@@ -184,11 +196,13 @@ TEST(workers, can_be_closed_and_destroyed_in_their_function)
     std::promise<void> opened;
     std::shared_future<void> is_open = opened.get_future().share();
     tracer tracer;
-    worker = queue.open_worker([&, is_open, kept = tracer.give()](job &) {
-        is_open.wait();
-        worker->close(patience);
-        worker.reset();
-    });
+    worker = queue.open_worker(
+        [&, is_open, kept = tracer.give()](job &) {
+            is_open.wait();
+            worker->close(patience);
+            worker.reset();
+        },
+        patient());
     opened.set_value();
     queue.enqueue("x");
     EXPECT_TRUE(tracer.goes());
@@ -207,11 +221,13 @@ TEST(workers, go_when_their_function_has_returned_and_its_verdict_is_stored)
     std::thread other;
     queue.enqueue("x");
     {
-        const flowmesh::worker worker = queue.open_worker([&, kept = tracer.give()](job &) {
-            begun.hit();
-            go_on.get_future().wait();
-            returned = true;
-        });
+        const flowmesh::worker worker = queue.open_worker(
+            [&, kept = tracer.give()](job &) {
+                begun.hit();
+                go_on.get_future().wait();
+                returned = true;
+            },
+            patient());
         EXPECT_TRUE(begun.reaches(1));
         other = std::thread([&] { go_on.set_value(); });
     }
@@ -230,7 +246,7 @@ TEST(workers, do_not_wait_for_ever_for_jobs_that_were_moved_away)
     queue.enqueue("x");
     {
         const flowmesh::worker worker =
-            queue.open_worker([&](job &job) { moved.set_value(std::move(job)); });
+            queue.open_worker([&](job &job) { moved.set_value(std::move(job)); }, patient());
         taken = moved.get_future().get();
         EXPECT_EQ(worker.try_close(0ms).status(), flowmesh::status::deadline_exceeded);
         EXPECT_EQ(worker.try_close(0ms).error().count(), 1u);
@@ -246,7 +262,7 @@ TEST(workers, stop_at_once)
     const flowmesh::client client = open_client();
     const flowmesh::queue queue = open_queue(client);
     tally seen;
-    const flowmesh::worker worker = queue.open_worker([&](job &) { seen.hit(); });
+    const flowmesh::worker worker = queue.open_worker([&](job &) { seen.hit(); }, patient());
     queue.enqueue("x");
     EXPECT_TRUE(seen.reaches(1));
     worker.stop();
@@ -260,7 +276,7 @@ TEST(workers, close_without_blocking)
 {
     const flowmesh::client client = open_client();
     const flowmesh::queue queue = open_queue(client);
-    const flowmesh::worker worker = queue.open_worker([](job &) {});
+    const flowmesh::worker worker = queue.open_worker([](job &) {}, patient());
     EXPECT_EQ(worker.close_async(patience).get(), 0u);
 }
 
@@ -268,7 +284,7 @@ TEST(workers, refuse_wrong_options)
 {
     const flowmesh::client client = open_client();
     const flowmesh::queue queue = open_queue(client);
-    flowmesh::worker_options options;
+    flowmesh::worker_options options = patient();
     options.concurrency = 0;
     EXPECT_FAILS(invalid_argument, queue.open_worker([](job &) {}, options));
     EXPECT_EQ(queue.try_open_worker([](job &) {}, options).status(),
@@ -280,7 +296,7 @@ TEST(workers, tell_that_they_ended)
     const flowmesh::client client = open_client();
     const flowmesh::queue queue = open_queue(client);
     tally ended;
-    flowmesh::worker_options options;
+    flowmesh::worker_options options = patient();
     options.on_event = [&](const flowmesh::worker_event &event) {
         if (event.kind == flowmesh::worker_event_kind::ended) {
             EXPECT_TRUE(event.reason);
