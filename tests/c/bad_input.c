@@ -575,7 +575,7 @@ static void malformed_endpoints(void **state)
 {
     static const char *const endpoints[] = {
         "",          "nohost",       "host:",     "host:0x1", "host:65536", ":1",
-        "ftp://h:1", "https://h:1",  "unix:",     "a b:1",    "h:1/path",   "http://",
+        "ftp://h:1", "https://h",    "unix:",     "a b:1",    "h:1/path",   "http://",
         "[::1",      "embeded:/tmp", "http:/h:1", "\xff:1",
     };
     flowmesh_client_t *client = NULL;
@@ -585,7 +585,7 @@ static void malformed_endpoints(void **state)
         flowmesh_status_t status = flowmesh_client_open(endpoints[i], NULL, &client, &error);
         if (status == FLOWMESH_OK)
             print_error("endpoint \"%s\" is accepted\n", endpoints[i]);
-        assert_true(status == FLOWMESH_INVALID_ARGUMENT || status == FLOWMESH_UNIMPLEMENTED);
+        assert_int_equal(status, FLOWMESH_INVALID_ARGUMENT);
         assert_non_null(strstr(flowmesh_error_message(error), "endpoint"));
         flowmesh_error_free(error);
         error = NULL;
