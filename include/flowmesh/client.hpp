@@ -19,9 +19,27 @@ enum class fsync : flowmesh_fsync_t {
     none = FLOWMESH_FSYNC_NONE,
 };
 
+// How to trust the server of an "https://" endpoint, and be trusted; each from a file or from
+// memory.
+struct tls_options {
+    // Who may vouch for the server, PEM.
+    std::optional<std::string> ca_file = std::nullopt;
+    std::optional<std::string> ca_pem = std::nullopt;
+    // Who the client is: both of a pair, PEM.
+    std::optional<std::string> certificate_file = std::nullopt;
+    std::optional<std::string> key_file = std::nullopt;
+    std::optional<std::string> certificate_pem = std::nullopt;
+    std::optional<std::string> key_pem = std::nullopt;
+    // The name that the server's certificate must have.
+    std::optional<std::string> server_name = std::nullopt;
+};
+
 // How to open a client; what is not set has the default that flowmesh_client_options_t tells.
 struct client_options {
     std::optional<std::string> auth_token = std::nullopt;
+    std::optional<std::string> auth_token_file = std::nullopt;
+    std::optional<bool> allow_plaintext_token = std::nullopt;
+    tls_options tls = {};
     std::optional<milliseconds> timeout = std::nullopt;
     std::optional<milliseconds> connect_timeout = std::nullopt;
     std::optional<std::size_t> max_message_bytes = std::nullopt;
@@ -43,6 +61,9 @@ struct client_settings : settings<flowmesh_client_options_t, flowmesh_client_opt
     explicit client_settings(const client_options &from) noexcept
     {
         set_if(flowmesh_client_options_set_auth_token, from.auth_token);
+        set_if(flowmesh_client_options_set_auth_token_file, from.auth_token_file);
+        set_if(flowmesh_client_options_set_allow_plaintext_token, from.allow_plaintext_token);
+        set_tls(from.tls);
         set_if(flowmesh_client_options_set_timeout_ms, from.timeout);
         set_if(flowmesh_client_options_set_connect_timeout_ms, from.connect_timeout);
         set_if(flowmesh_client_options_set_max_message_bytes, from.max_message_bytes);
@@ -51,6 +72,27 @@ struct client_settings : settings<flowmesh_client_options_t, flowmesh_client_opt
         set_if(flowmesh_client_options_set_create, from.create);
         set(flowmesh_client_options_set_test_clock, from.test_clock);
         set_if(flowmesh_client_options_set_dispatcher, from.dispatcher);
+    }
+
+  private:
+    void set_tls(const tls_options &tls) noexcept
+    {
+        set_if(flowmesh_client_options_set_tls_ca_file, tls.ca_file);
+        if (tls.ca_pem)
+            set(flowmesh_client_options_set_tls_ca_pem, view(*tls.ca_pem).c());
+        // Half a pair is refused below, by the argument that is missing.
+        if (tls.certificate_file || tls.key_file)
+            set(flowmesh_client_options_set_tls_certificate_file, c_str(tls.certificate_file),
+                c_str(tls.key_file));
+        if (tls.certificate_pem || tls.key_pem)
+            set(flowmesh_client_options_set_tls_certificate_pem,
+                view(tls.certificate_pem.value_or("")).c(), view(tls.key_pem.value_or("")).c());
+        set_if(flowmesh_client_options_set_tls_server_name, tls.server_name);
+    }
+
+    static const char *c_str(const std::optional<std::string> &text) noexcept
+    {
+        return text ? text->c_str() : nullptr;
     }
 };
 

@@ -319,6 +319,30 @@ TEST(clients, take_every_option)
     EXPECT_FAILS(invalid_argument, open_client(options));
 }
 
+TEST(clients, take_options_for_tls)
+{
+    flowmesh::client_options options;
+    options.allow_plaintext_token = true;
+    options.tls.ca_file = "ca.pem"; // read when a connection is made
+    options.tls.certificate_file = "client.pem";
+    options.tls.key_file = "client.key";
+    options.tls.server_name = "flowmesh.example";
+    EXPECT_TRUE(flowmesh::client::try_open("https://localhost:1", options));
+    options.tls.key_file.reset();
+    EXPECT_FAILS(invalid_argument, flowmesh::client("https://localhost:1", options));
+    options.tls.certificate_file.reset();
+    options.tls.ca_pem = "no certificate";
+    EXPECT_FAILS(invalid_argument, flowmesh::client("https://localhost:1", options));
+    options.tls.ca_pem.reset();
+    options.tls.certificate_pem = "no certificate";
+    EXPECT_FAILS(invalid_argument, flowmesh::client("https://localhost:1", options));
+    options.tls.certificate_pem.reset();
+    options.auth_token_file = "token";
+    EXPECT_TRUE(flowmesh::client::try_open("https://localhost:1", options));
+    options.auth_token = "token";
+    EXPECT_FAILS(invalid_argument, flowmesh::client("https://localhost:1", options));
+}
+
 TEST(dispatchers, run_callbacks_where_the_program_runs_them)
 {
     const flowmesh::dispatcher loop;
