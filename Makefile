@@ -1,6 +1,6 @@
 # libflowmesh: `make help` lists what there is to do.
 
-CARGO  ?= cargo
+CARGO  ?= cargo --locked
 CC     ?= cc
 FILE   ?= include/flowmesh.h
 ROUNDS ?= 50
@@ -22,9 +22,7 @@ setup: ## Install what building and testing need
 .PHONY: build
 build: ## The library (shared, static) and the server, optimised, in target/release
 	@echo "== build"
-	@$(CARGO) rustc --release --lib --crate-type cdylib,staticlib
-	@ln -sf libflowmesh.so $(RELEASE)/libflowmesh.so.1
-	@$(CARGO) build --release -p flowmesh-server
+	@scripts/build
 
 .PHONY: examples
 examples: build
@@ -54,6 +52,24 @@ stress: build ## Threads that use, cancel, close and free at random (SECONDS=60 
 asan: build ## The tests of the C API and the stress program (SECONDS=60) with AddressSanitizer
 	@tests/asan/run $(SECONDS)
 
+.PHONY: fuzz
+fuzz: ## Fuzz every byte that comes from outside, a minute each (SECONDS=60; ONLY= a name in fuzz/seeds)
+	@fuzz/run $(or $(SECONDS),60) $(ONLY)
+
+.PHONY: deny
+deny: ## Licences, sources, bans and duplicates of the dependencies, by cargo-deny (built first: minutes)
+	@[ -x $(DENY) ] || $(CARGO) install --quiet cargo-deny@0.20.2 --locked --root $(TARGET)/tools
+	@$(DENY) --workspace --all-features --locked check -D unmatched-skip \
+		-D license-not-encountered -D license-exception-not-encountered bans licenses sources
+
+.PHONY: sbom
+sbom: ## Bills of materials of the library and the server (CycloneDX), in target/sbom
+	@scripts/sbom.py
+
+.PHONY: reproducible
+reproducible: ## Build twice, in two directories, and compare
+	@tests/reproducible
+
 .PHONY: proto
 proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 	touch proto/flowmesh/v1/flowmesh.proto
@@ -63,6 +79,7 @@ proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 header: ## Regenerate include/flowmesh.h from the Rust sources
 	FLOWMESH_RENEW_HEADER=1 $(CARGO) test -q --test header
 
+DENY       = $(TARGET)/tools/bin/cargo-deny
 RUFF       = $(TARGET)/tools/bin/ruff
 PY_SOURCES = $(shell git ls-files '*.py') tests/logship
 C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.hpp' ':!include/flowmesh.h')

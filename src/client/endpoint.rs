@@ -100,6 +100,10 @@ impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            // Hosts of these names would read as something else.
+            Self::Tcp { host, port } if host == "embedded" || host == "unix" => {
+                write!(f, "http://{host}:{port}")
+            }
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Directory(path) => write!(f, "embedded:{}", path.display()),
@@ -131,6 +135,9 @@ mod tests {
             assert_eq!(Endpoint::parse(text).as_ref(), Ok(&endpoint), "{text}");
         }
         assert_eq!(tcp("::1", 5).to_string(), "[::1]:5");
+        for host in ["embedded", "unix"] {
+            assert_eq!(Endpoint::parse(&tcp(host, 80).to_string()), Ok(tcp(host, 80)));
+        }
     }
 
     #[test]
