@@ -120,6 +120,10 @@ pub fn script(mut input: Input<'_>, side: &Side<'_>) -> Script {
             _ => stream = 1 + 2 * u32::from(input.u8() % 8),
         }
     }
+    // Who waits for settings says nothing before.
+    if opening.is_empty() {
+        return Script { opening: out, rest: Vec::new(), framed: true };
+    }
     Script { opening, rest: out, framed: true }
 }
 

@@ -151,11 +151,14 @@ pub fn handle(job: *mut c_void, delay_ms: *mut c_void) -> i32 {
     verdict & 7
 }
 
-/// Waits until all of `of` have been dropped.
-pub fn wait_for_drops(of: &[usize]) {
-    let alive =
-        |users: &mut Option<Users>| users.get_or_insert_default().alive.keys().any(|user| of.contains(user));
-    let waited = CHANGED.wait_timeout_while(users(), PATIENCE, alive);
-    let (_users, time) = waited.unwrap_or_else(PoisonError::into_inner);
+/// Waits until all of `of` have been dropped (true), or callbacks were given something (false).
+pub fn wait_for_drops(of: &[usize]) -> bool {
+    let waits = |users: &mut Option<Users>| {
+        let users = users.get_or_insert_default();
+        users.given.is_empty() && of.iter().any(|user| users.alive.contains_key(user))
+    };
+    let waited = CHANGED.wait_timeout_while(users(), PATIENCE, waits);
+    let (users, time) = waited.unwrap_or_else(PoisonError::into_inner);
     assert!(!time.timed_out(), "user data was not dropped");
+    users.as_ref().is_some_and(|users| users.given.is_empty())
 }
