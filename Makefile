@@ -1,6 +1,6 @@
 # libflowmesh: `make help` lists what there is to do.
 
-CARGO  ?= cargo
+CARGO  ?= cargo --locked
 CC     ?= cc
 FILE   ?= include/flowmesh.h
 ROUNDS ?= 50
@@ -22,36 +22,7 @@ setup: ## Install what building and testing need
 .PHONY: build
 build: ## The library (shared, static) and the server, optimised, in target/release
 	@echo "== build"
-	@$(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
-	    --print native-static-libs=$(RELEASE)/libflowmesh.native-libs
-	@ln -sf libflowmesh.so $(RELEASE)/libflowmesh.so.1
-	@$(CARGO) build --release -p flowmesh-server
-	@packaging/localise $(RELEASE)/libflowmesh.a $(RELEASE)/libflowmesh.a
-
-# Where `make install` puts things; also BINDIR, LIBDIR, INCLUDEDIR, MANDIR.
-PREFIX  ?= /usr/local
-DESTDIR ?=
-export PREFIX DESTDIR RELEASE
-
-.PHONY: install
-install: ## What `make build` made, for everybody (PREFIX=/usr/local DESTDIR=)
-	@[ -e $(RELEASE)/flowmesh-server ] || $(MAKE) --no-print-directory build
-	@packaging/install install
-
-.PHONY: uninstall
-uninstall: ## Take away what `make install` put there
-	@packaging/install uninstall
-
-.PHONY: deb
-deb: build ## Debian packages, in target/deb
-	@packaging/deb
-
-.PHONY: abi abi-renew
-abi: build ## Compare the header and the library's symbols with the last release's
-	@packaging/abi/check
-
-abi-renew: build ## Record them as those of a release
-	@packaging/abi/check --renew
+	@scripts/build
 
 .PHONY: examples
 examples: build
@@ -86,6 +57,24 @@ soak: build ## Load while connections break and the server is killed (SECONDS=36
 asan: build ## The tests of the C API and the stress program (SECONDS=60) with AddressSanitizer
 	@tests/asan/run $(SECONDS)
 
+.PHONY: fuzz
+fuzz: ## Fuzz every byte that comes from outside, a minute each (SECONDS=60; ONLY= a name in fuzz/seeds)
+	@fuzz/run $(or $(SECONDS),60) $(ONLY)
+
+.PHONY: deny
+deny: ## Licences, sources, bans and duplicates of the dependencies, by cargo-deny (built first: minutes)
+	@[ -x $(DENY) ] || $(CARGO) install --quiet cargo-deny@0.20.2 --locked --root $(TARGET)/tools
+	@$(DENY) --workspace --all-features --locked check -D unmatched-skip \
+		-D license-not-encountered -D license-exception-not-encountered bans licenses sources
+
+.PHONY: sbom
+sbom: ## Bills of materials of the library and the server (CycloneDX), in target/sbom
+	@scripts/sbom.py
+
+.PHONY: reproducible
+reproducible: ## Build twice, in two directories, and compare
+	@tests/reproducible
+
 .PHONY: proto
 proto: ## Rebuild the Rust types from proto/flowmesh/v1/flowmesh.proto
 	touch proto/flowmesh/v1/flowmesh.proto
@@ -101,6 +90,7 @@ docs: ## The site: guides and reference, in target/docs/html; any warning is an 
 header: ## Regenerate include/flowmesh.h from the Rust sources
 	FLOWMESH_RENEW_HEADER=1 $(CARGO) test -q --test header
 
+DENY       = $(TARGET)/tools/bin/cargo-deny
 RUFF       = $(TARGET)/tools/bin/ruff
 PY_SOURCES = $(shell git ls-files '*.py') tests/logship tests/docs
 C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp' '*.hpp' ':!include/flowmesh.h')

@@ -74,6 +74,10 @@ impl Endpoint {
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            // Hosts of these names would read as something else.
+            Self::Tcp { host, port } if host == "embedded" || host == "unix" => {
+                write!(f, "http://{host}:{port}")
+            }
             Self::Tcp { host, port } => write_authority(f, host, *port),
             Self::Tls { host, port } => {
                 f.write_str("https://")?;
@@ -155,6 +159,9 @@ mod tests {
         }
         assert_eq!(tcp("::1", 5).to_string(), "[::1]:5");
         assert_eq!(tls("::1", 5).to_string(), "https://[::1]:5");
+        for host in ["embedded", "unix"] {
+            assert_eq!(Endpoint::parse(&tcp(host, 80).to_string()), Ok(tcp(host, 80)));
+        }
     }
 
     #[test]

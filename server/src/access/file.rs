@@ -45,7 +45,7 @@ struct File {
 pub fn parse(text: &str) -> Result<Vec<Entry>, BadTokenFile> {
     let file: File = toml::from_str(text).map_err(|e| BadTokenFile::Malformed {
         line: 1 + e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count()),
-        what: e.message().lines().next().unwrap_or("not a token file").to_owned(),
+        what: without_quotes(e.message()),
     })?;
     let mut seen = HashSet::new();
     for (entry, number) in file.token.iter().zip(1..) {
@@ -56,6 +56,15 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, BadTokenFile> {
         }
     }
     Ok(file.token)
+}
+
+/// What a parser says, without what it quotes from the file. What it expected is ours.
+fn without_quotes(message: &str) -> String {
+    let what = message.split(['`', '"', '\'', '\n']).next().unwrap_or_default().trim_end();
+    match message.rsplit_once(", expected ") {
+        Some((said, expected)) if said.len() >= what.len() => format!("{what}, expected {expected}"),
+        _ => what.to_owned(),
+    }
 }
 
 /// The rules for an entry; a refusal names the key and its rule.
@@ -122,6 +131,12 @@ mod tests {
             (good.replace("kv.read", "kv.secret"), "line 4"),
             (format!("{good}{good}"), "token 2: sha256"),
             (format!("{good}secret\n"), "line 5"),
+            // As a key, as a value of another type, and twice.
+            (format!("{good}fm_secret = 1\n"), "line 5: unknown field, expected"),
+            (good.replace("[\"kv.read\"]", "\"fm_secret\""), "line 4: invalid type: string, expected"),
+            (good.replace("kv.read", "fm_secret"), "line 4: unknown variant, expected"),
+            (format!("{good}\"a, expected fm_secret\\n\" = 1\n"), "line 5: unknown field, expected"),
+            (format!("fm_secret = 1\nfm_secret = 2\n{good}"), "line 2"),
         ] {
             let error = parse(&bad).expect_err(&bad).to_string();
             assert!(error.contains(word), "{error}");

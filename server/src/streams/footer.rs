@@ -8,7 +8,11 @@
 //!           of the trailer u32; the last bytes of the file
 //! ```
 
-use super::{index::Mark, segment::Segment};
+use super::{
+    frame::MAX_STREAM,
+    index::Mark,
+    segment::{DATA_START, Segment},
+};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"fmfooter");
 const TRAILER_LEN: usize = 32;
@@ -36,6 +40,22 @@ impl Part {
     /// Offset after its last message here.
     pub fn next(&self) -> i64 {
         self.first + self.count as i64
+    }
+
+    /// Whether frames that end at `end` can be told like that.
+    fn is_possible(&self, end: u64) -> bool {
+        if self.count == 0 {
+            return self.marks.is_empty() && self.stream <= MAX_STREAM;
+        }
+        let messages = i64::try_from(self.count).ok().and_then(|count| self.first.checked_add(count));
+        let inside = |mark: &Mark| (self.start..self.end).contains(&mark.position());
+        self.stream <= MAX_STREAM
+            && self.first >= 0
+            && messages.is_some()
+            && (DATA_START <= self.start && self.start <= self.end && self.end <= end)
+            && self.marks.first().is_some_and(|mark| mark.first == 0)
+            && self.marks.iter().all(inside)
+            && self.marks.is_sorted_by(|a, b| a.first < b.first && a.position < b.position)
     }
 }
 
@@ -88,7 +108,7 @@ pub fn read(segment: &Segment, end: u64) -> Option<Vec<Part>> {
     let mut input = Input(&entries);
     let mut parts = Vec::new();
     while !input.0.is_empty() {
-        parts.push(input.part()?);
+        parts.push(input.part().filter(|part| part.is_possible(end))?);
     }
     Some(parts)
 }

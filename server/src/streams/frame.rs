@@ -33,6 +33,9 @@ pub const PART_BYTES: usize = 16 << 10;
 /// The birth of a stream.
 pub const CREATED: u32 = 0xC7EA_7ED0;
 
+/// The largest id of a stream; there is always a next one.
+pub const MAX_STREAM: u32 = u32::MAX - 1;
+
 /// A decoded header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -62,7 +65,7 @@ impl Header {
         if !is_kind(kind) || u32_at(4) != header_crc(b, salt) {
             return None;
         }
-        Some(Self {
+        let header = Self {
             kind,
             body_len: u32_at(8),
             body_crc: u32_at(12),
@@ -70,7 +73,13 @@ impl Header {
             count: u32_at(20),
             first: u64_at(24) as i64,
             synced: u64_at(32),
-        })
+        };
+        header.is_possible().then_some(header)
+    }
+
+    /// Whether a log could have written it: sums of its numbers do not overflow.
+    fn is_possible(&self) -> bool {
+        self.first >= 0 && self.first.checked_add(self.count.into()).is_some() && self.stream <= MAX_STREAM
     }
 
     fn encode(&self, out: &mut [u8; HEADER_LEN], salt: u32) {

@@ -99,7 +99,7 @@ pub fn recover(home: &Home) -> Result<Recovered> {
         let sound = found.damage.len() == damaged;
         if last {
             active = Some(resume(segment, extent, sound && end.is_none())?);
-        } else if sound && end.is_some() {
+        } else if sound && end.is_some() && extent.end > DATA_START {
             unsealed.push((segment.clone(), extent.end));
         }
     }
@@ -303,7 +303,7 @@ impl Found {
 
     fn finish(self, active: Option<Active>, unsealed: Vec<(Arc<Segment>, u64)>) -> Recovered {
         let catalogue = Catalogue::default();
-        let next_stream = self.streams.last_key_value().map_or(1, |(id, _)| id + 1);
+        let next_stream = self.streams.last_key_value().map_or(1, |(id, _)| id.saturating_add(1));
         for (id, found) in self.streams {
             // A stream without a name cannot be asked for; its id stays taken.
             let Some(name) = found.name else { continue };

@@ -17,6 +17,8 @@ use crate::{
 /// Where the first frame starts.
 pub const DATA_START: u64 = 2 * COPY as u64;
 const COPY: usize = 4096;
+/// Longer reads look at the length of the file first.
+const LONG: u64 = 1 << 20;
 const MAGIC: [u8; 8] = *b"fmstream";
 const VERSION: u32 = 1;
 const LEN: usize = 44;
@@ -98,9 +100,14 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Reads a range.
+    /// Reads a range, also one that a damaged file states.
     pub fn read(&self, from: u64, to: u64) -> Result<Vec<u8>> {
-        let mut buf = vec![0; (to - from) as usize];
+        let len = to.checked_sub(from).ok_or_else(|| self.damage(from, "the file is cut short").error())?;
+        // Before memory is taken for what is not there.
+        if len > LONG && self.file.len().is_ok_and(|end| end < to) {
+            return Err(self.damage(from, "the file is cut short").error());
+        }
+        let mut buf = vec![0; len as usize];
         match self.file.read_exact_at(&mut buf, from) {
             Ok(()) => Ok(buf),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {

@@ -143,6 +143,9 @@ impl Writer {
         if let Some(damage) = &self.no_creation {
             return Err(Error::internal(format!("{name}: a stream of this name may be lost: {damage}")));
         }
+        if self.next_stream > frame::MAX_STREAM {
+            return Err(Error::internal(format!("{name}: there are no numbers for new streams left")));
+        }
         let stream = Arc::new(Stream::new(self.next_stream, name.clone(), Index::default()));
         self.next_stream += 1;
         let start = frame::begin(&mut self.staging.buf);

@@ -334,6 +334,24 @@ async fn a_page_that_needs_lost_messages_fails_and_a_follower_gets_up_to_them() 
     assert_eq!(log.append(&stream, vec![event(b"on")]).await.unwrap(), 10);
 }
 
+#[tokio::test]
+async fn a_segment_that_was_cut_inside_its_header_is_left_alone_by_later_starts() {
+    let disk = Arc::new(Memory::new());
+    let stream = name("s");
+    let log = open(&disk);
+    log.append(&stream, vec![event(b"lost")]).await.unwrap();
+    drop(log);
+    // Less than both copies of the header: no frame can be there.
+    file(&disk, 1).set_len(5000).unwrap();
+    for _ in 0..3 {
+        let log = open(&disk);
+        log.append(&stream, vec![event(b"kept")]).await.unwrap();
+        // Waits for the keeper, which has a segment of no frames to think about.
+        log.settle();
+    }
+    assert_eq!(payloads(&open(&disk), &stream), [b"kept"; 3]);
+}
+
 #[test]
 fn an_unknown_format_is_refused() {
     let disk = Arc::new(Memory::new());
