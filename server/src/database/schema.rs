@@ -4,10 +4,9 @@
 //! the job stands is a small row in exactly one of `waiting`, `leased` and `damaged`, so a lease
 //! moves a few bytes whatever the size of the payload.
 
-use std::{fs::File, path::Path};
-
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::Place;
 use crate::error::Error;
 
 /// "This is a FlowMesh database", in the header of the file.
@@ -74,12 +73,11 @@ fn check_sqlite(version: i32) -> Result<(), Error> {
 }
 
 /// The connection that writes, on a file of this format (made when it does not exist yet).
-pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenError> {
+pub(super) fn open_file(place: &Place) -> std::result::Result<Connection, OpenError> {
     check_sqlite(rusqlite::version_number()).map_err(OpenError::Refused)?;
-    let is_new = !path.exists();
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    let is_new = !place.exists();
+    let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let path = place.path();
     let refuse = |why: String| Err(OpenError::Refused(Error::internal(format!("{}: {why}", path.display()))));
     let application: i32 = conn.pragma_query_value(None, "application_id", |r| r.get(0))?;
     let version: i32 = conn.pragma_query_value(None, "user_version", |r| r.get(0))?;
@@ -106,10 +104,8 @@ pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenErro
     }
     if is_new {
         // The entry in the directory must be as durable as what the file will hold.
-        let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir)
-            .and_then(|d| d.sync_all())
-            .map_err(|e| OpenError::Refused(Error::io(format_args!("sync of {}", dir.display()), &e)))?;
+        let failed = |e| Error::io(format_args!("{}: syncing its directory", path.display()), &e);
+        place.sync_entries().map_err(|e| OpenError::Refused(failed(e)))?;
     }
     Ok(conn)
 }
@@ -123,9 +119,8 @@ pub(super) fn open_memory() -> rusqlite::Result<Connection> {
 }
 
 /// A connection that only reads.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+pub(super) fn open_reader(place: &Place) -> rusqlite::Result<Connection> {
+    let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     conn.pragma_update(None, "cache_size", -8_192)?;
     tune(&conn)?;
     Ok(conn)
@@ -133,9 +128,8 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 /// A connection for checkpoints. It syncs what it copies, whatever the policy for commits: the
 /// WAL is overwritten afterwards.
-pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+pub(super) fn open_checkpointer(place: &Place) -> rusqlite::Result<Connection> {
+    let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     tune(&conn)?;
     Ok(conn)

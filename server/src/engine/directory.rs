@@ -9,11 +9,14 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    disk::{Disk, FileSystem},
+    error::{Error, ErrorKind, Result},
+};
 
 const FORMAT: &str = "flowmesh-data 1\n";
 
@@ -30,7 +33,7 @@ impl DataDirectory {
     pub fn open(path: &Path) -> Result<Self> {
         make(path)?;
         let lock = lock(path)?;
-        check_format(path)?;
+        check_format(&FileSystem, path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -90,9 +93,9 @@ fn lock(path: &Path) -> Result<File> {
 
 /// Reads the format of `path`, or writes ours into a fresh directory: to a side file first, so
 /// that a crash never leaves half a line.
-fn check_format(path: &Path) -> Result<()> {
+pub(crate) fn check_format(disk: &dyn Disk, path: &Path) -> Result<()> {
     let file = path.join("FORMAT");
-    match fs::read_to_string(&file) {
+    match read_text(disk, &file) {
         Ok(text) if text == FORMAT => Ok(()),
         Ok(text) => Err(Error::new(
             ErrorKind::FailedPrecondition,
@@ -105,14 +108,24 @@ fn check_format(path: &Path) -> Result<()> {
         )),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let side = path.join("FORMAT.new");
-            let written = File::create(&side)
-                .and_then(|mut f| f.write_all(FORMAT.as_bytes()).and_then(|()| f.sync_all()))
-                .and_then(|()| fs::rename(&side, &file))
-                .and_then(|()| File::open(path)?.sync_all());
+            let written = disk
+                .create(&side)
+                .and_then(|f| f.write_all_at(FORMAT.as_bytes(), 0).and_then(|()| f.sync_data()))
+                .and_then(|()| disk.rename(&side, &file))
+                .and_then(|()| disk.sync_dir(path));
             written.map_err(|e| unusable("is not writable", path, &e))
         }
         Err(e) => Err(unusable("has an unreadable FORMAT file", path, &e)),
     }
+}
+
+/// The text of a short file; what is not UTF-8 is replaced, what is too long is cut.
+fn read_text(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+    const LONGEST: u64 = 256;
+    let file = disk.open(path)?;
+    let mut text = vec![0; file.len()?.min(LONGEST) as usize];
+    file.read_exact_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn unusable(what: &str, path: &Path, e: &io::Error) -> Error {

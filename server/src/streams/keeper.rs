@@ -162,6 +162,13 @@ impl Keeper {
         }
     }
 
+    /// Whether there is nothing to do.
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        let work = self.work();
+        work.closed || !(work.busy || work.prepare || !work.seals.is_empty())
+    }
+
     fn still_open(&self) -> std::result::Result<(), Undone> {
         if self.work().closed { Err(Undone::Closed) } else { Ok(()) }
     }

@@ -217,6 +217,9 @@ impl Writer {
         if self.staging.frames.is_empty() && self.staging.waiters.is_empty() {
             return;
         }
+        if planted!(LogAnswersEarly) {
+            self.staging.waiters.drain(..).for_each(Waiter::succeed);
+        }
         match self.commit() {
             Ok(position) => {
                 self.publish(position);
@@ -338,6 +341,8 @@ impl Writer {
             broken: false,
         });
         self.dirty_since = None;
+        // First the spare: the writer may need it soon.
+        self.keeper.prepare(capacity);
         if let Some(old) = old {
             for item in frame::walk(&carried, 0, salt) {
                 let Item::Frame(_, header) = item else { continue };
@@ -347,7 +352,6 @@ impl Writer {
             }
             self.keeper.seal(old.segment, old.synced, old.broken);
         }
-        self.keeper.prepare(capacity);
         Ok(())
     }
 
