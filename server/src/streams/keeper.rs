@@ -188,12 +188,13 @@ impl Keeper {
                 let size = work.size;
                 drop(work);
                 let spare = self.make_spare(size);
-                work = self.work();
-                match spare {
-                    Ok(file) => work.spare = Some((file, size)),
-                    // The writer will make a segment itself, and report what prevents it.
-                    Err(_) => self.home.discard(SPARE),
+                if spare.is_err() {
+                    // The writer will make a segment itself, and report what prevents it. It must not
+                    // wait for this: the lock is not held.
+                    self.home.discard(SPARE);
                 }
+                work = self.work();
+                work.spare = spare.ok().map(|file| (file, size));
             } else if let Some(job) = work.seals.pop_front() {
                 work.busy = true;
                 drop(work);
