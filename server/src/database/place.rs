@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::disk::{Disk, FileSystem};
+use crate::disk::{Disk, File, FileSystem};
 
 /// A database file.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Place {
         self.disk.sync_dir(dir.unwrap_or(Path::new(".")))
     }
 
-    fn wal(&self) -> io::Result<Arc<dyn crate::disk::File>> {
+    fn wal(&self) -> io::Result<Arc<dyn File>> {
         let mut name = self.path.as_os_str().to_owned();
         name.push("-wal");
         self.disk.open(Path::new(&name))
@@ -70,6 +70,16 @@ impl Place {
         self.wal()?.sync_data()
     }
 
+    /// Puts on the disk what can be read of the write-ahead log. After a failed sync the system
+    /// takes pages for written that are not, and later syncs leave them out: so they are written
+    /// again. Nobody else may write to it meanwhile.
+    pub(super) fn rewrite_wal(&self) -> io::Result<()> {
+        match self.wal() {
+            Ok(file) => file.rewrite(0, file.len()?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
 }
 
 impl fmt::Debug for Place {

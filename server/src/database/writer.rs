@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, wal::CheckpointMode};
+use rusqlite::{Connection, ffi};
 
 use super::{
     Place,
@@ -115,11 +115,16 @@ impl SyncState {
         }
     }
 
-    /// After a failed sync: moves everything into the database file and syncs that, before
-    /// anything else is promised. What is in the WAL can no longer be trusted to be on disk.
-    fn regain_trust(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        if self.suspect {
-            let (_, _) = conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::RESTART)?;
+    /// After a failed sync: writes the WAL again, before anything else is promised. Frames that are
+    /// missing from the disk would otherwise cut off all that follow them.
+    fn regain_trust(&mut self) -> rusqlite::Result<()> {
+        if let Some(place) = self.place.as_ref().filter(|_| self.suspect) {
+            place.rewrite_wal().map_err(|e| {
+                rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_IOERR_FSYNC),
+                    Some(format!("writing the write-ahead log again after a failed sync: {e}")),
+                )
+            })?;
             self.suspect = false;
         }
         Ok(())
@@ -195,7 +200,7 @@ impl Sink for Writer {
 impl Writer {
     /// One transaction: what is due by now, then the operations in order.
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
-        self.sync.regain_trust(conn)?;
+        self.sync.regain_trust()?;
         self.sync.prepare(conn, batch.iter().any(|op| self.acknowledges_change(op)))?;
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let ids = self.ids.clone();

@@ -63,6 +63,17 @@ fn with_unsynced_leases(seed: u64) -> World {
 }
 
 #[test]
+fn after_a_failed_commit_nothing_is_promised_on_a_wal_with_gaps() {
+    for seed in SEEDS {
+        let world = with_unsynced_leases(seed);
+        world.disk().arm(NEXT_SYNC);
+        set(&world, 0, 10).unwrap_err();
+        set(&world, 0, 10).unwrap();
+        assert!(world.disk().has_stored(WAL));
+    }
+}
+
+#[test]
 fn a_log_that_failed_to_sync_takes_nothing_more_into_that_file() {
     let world = World::quiet(1, FsyncPolicy::Always).unwrap();
     append(&world, b"before").unwrap();
