@@ -15,7 +15,11 @@ use std::{
 
 use rusqlite::{Connection, wal::CheckpointMode};
 
-use super::{Place, health::Health, lock, schema};
+use super::{
+    Place,
+    health::{Health, is_failed_sync},
+    lock, schema,
+};
 
 /// With this many times the pages at which the thread copies, the writer copies all of them itself:
 /// the thread cannot keep up.
@@ -41,6 +45,8 @@ pub(super) struct Shared {
     changed: Condvar,
     /// The bulk is copied, the rest is the writer's.
     copied: AtomicBool,
+    /// A sync failed: what the writer has in the WAL may not be on the disk.
+    failed_sync: AtomicBool,
 }
 
 #[derive(Default)]
@@ -83,6 +89,11 @@ impl Checkpoints {
                 )
             })?;
         Ok(Self { start_pages, pages, called_at: 0, done_at: 0, shared, thread: Some(thread) })
+    }
+
+    /// Whether a sync of the thread has failed since this was last asked.
+    pub(super) fn take_failed_sync(&self) -> bool {
+        self.shared.failed_sync.swap(false, Ordering::AcqRel) && !planted!(CheckpointTrusted)
     }
 
     /// To be called by the writer between two transactions.
@@ -156,7 +167,10 @@ impl Shared {
             match conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE) {
                 Ok(_) => self.copied.store(true, Ordering::Release),
                 // Nothing is lost: the pages stay in the WAL, and the next round tries again.
-                Err(e) => tracing::warn!(file = health.file(), error = %e, "a checkpoint failed"),
+                Err(e) => {
+                    self.failed_sync.fetch_or(is_failed_sync(&e), Ordering::AcqRel);
+                    tracing::warn!(file = health.file(), error = %e, "a checkpoint failed");
+                }
             }
         }
     }

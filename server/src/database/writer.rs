@@ -159,6 +159,7 @@ impl Sink for Writer {
                 if let Some(checkpoints) = &mut self.checkpoints
                     && let Err(e) = checkpoints.after_commit(&conn)
                 {
+                    self.sync.suspect |= is_failed_sync(&e);
                     tracing::warn!(file = self.health.file(), error = %e, "a checkpoint failed");
                 }
             }
@@ -200,6 +201,7 @@ impl Sink for Writer {
 impl Writer {
     /// One transaction: what is due by now, then the operations in order.
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
+        self.sync.suspect |= self.checkpoints.as_ref().is_some_and(Checkpoints::take_failed_sync);
         self.sync.regain_trust()?;
         self.sync.prepare(conn, batch.iter().any(|op| self.acknowledges_change(op)))?;
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;

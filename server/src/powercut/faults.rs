@@ -74,6 +74,24 @@ fn after_a_failed_commit_nothing_is_promised_on_a_wal_with_gaps() {
 }
 
 #[test]
+fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
+    let promised_on_a_gap = |seed| {
+        let world = with_unsynced_leases(seed);
+        // Enough for a checkpoint, whose first sync is the one that fails.
+        (0..40).for_each(|key| set(&world, key, 3000).unwrap());
+        (0..8).for_each(|_| enqueue(&world).unwrap());
+        (0..8).for_each(|_| assert_eq!(lease(&world).unwrap(), 1));
+        world.disk().arm(NEXT_SYNC);
+        world.checkpoint().unwrap();
+        assert_eq!(world.disk().fired(), 1);
+        set(&world, 0, 10).unwrap();
+        !world.disk().has_stored(WAL)
+    };
+    assert!(!SEEDS.into_iter().any(promised_on_a_gap));
+    assert!(plant(Planted::CheckpointTrusted, || SEEDS.into_iter().any(promised_on_a_gap)));
+}
+
+#[test]
 fn a_log_that_failed_to_sync_takes_nothing_more_into_that_file() {
     let world = World::quiet(1, FsyncPolicy::Always).unwrap();
     append(&world, b"before").unwrap();

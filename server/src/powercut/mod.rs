@@ -42,6 +42,8 @@ pub(crate) enum Planted {
     ValuesUnchecked,
     /// So are jobs.
     JobsUnchecked,
+    /// The writer of the database takes no notice of syncs that failed in the background.
+    CheckpointTrusted,
 }
 
 thread_local! {
