@@ -75,6 +75,11 @@ fn check_sqlite(version: i32) -> Result<(), Error> {
 /// The connection that writes, on a file of this format (made when it does not exist yet).
 pub(super) fn open_file(place: &Place) -> std::result::Result<Connection, OpenError> {
     check_sqlite(rusqlite::version_number()).map_err(OpenError::Refused)?;
+    // The process before this one may have ended after a failed sync.
+    let failed = |e| OpenError::Refused(Error::io(format_args!("{}-wal", place.path().display()), &e));
+    if !planted!(WalTrusted) {
+        place.rewrite_wal().map_err(failed)?;
+    }
     let is_new = !place.exists();
     let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let path = place.path();

@@ -92,6 +92,30 @@ fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
 }
 
 #[test]
+fn what_a_process_could_not_sync_the_next_one_writes_again() {
+    let log_is_stored = |seed| {
+        let mut world = World::quiet(seed, FsyncPolicy::None).unwrap();
+        append(&world, &[7; 20_000]).unwrap();
+        // The second process reads the tail of the log, fails to sync it, and ends.
+        world.restart(false, |disk| disk.arm(NEXT_SYNC)).unwrap_err();
+        world.restart(false, |_| {}).unwrap();
+        world.disk().has_stored(SEGMENT)
+    };
+    assert!(SEEDS.into_iter().all(log_is_stored));
+    assert!(!plant(Planted::TailTrusted, || SEEDS.into_iter().all(log_is_stored)));
+    let wal_is_stored = |seed| {
+        let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+        set(&world, 0, 5000).unwrap();
+        world.disk().arm(NEXT_SYNC);
+        set(&world, 0, 20_000).unwrap_err();
+        world.restart(false, |_| {}).unwrap();
+        world.disk().has_stored(WAL)
+    };
+    assert!(SEEDS.into_iter().all(wal_is_stored));
+    assert!(!plant(Planted::WalTrusted, || SEEDS.into_iter().all(wal_is_stored)));
+}
+
+#[test]
 fn a_log_that_failed_to_sync_takes_nothing_more_into_that_file() {
     let world = World::quiet(1, FsyncPolicy::Always).unwrap();
     append(&world, b"before").unwrap();

@@ -42,6 +42,10 @@ pub(crate) enum Planted {
     ValuesUnchecked,
     /// So are jobs.
     JobsUnchecked,
+    /// Opening the log takes its tail for synced, although a sync may have failed before.
+    TailTrusted,
+    /// Opening the database does so with its WAL.
+    WalTrusted,
     /// The writer of the database takes no notice of syncs that failed in the background.
     CheckpointTrusted,
 }
