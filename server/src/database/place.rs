@@ -40,11 +40,6 @@ impl Place {
         &self.path
     }
 
-    /// Whether the file is there.
-    pub(super) fn exists(&self) -> bool {
-        self.disk.open(&self.path).is_ok()
-    }
-
     pub(super) fn connect(&self, flags: OpenFlags) -> rusqlite::Result<Connection> {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         match &self.vfs {

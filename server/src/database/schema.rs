@@ -80,7 +80,6 @@ pub(super) fn open_file(place: &Place) -> std::result::Result<Connection, OpenEr
     if !planted!(WalTrusted) {
         place.rewrite_wal().map_err(failed)?;
     }
-    let is_new = !place.exists();
     let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let path = place.path();
     let refuse = |why: String| Err(OpenError::Refused(Error::internal(format!("{}: {why}", path.display()))));
@@ -107,11 +106,10 @@ pub(super) fn open_file(place: &Place) -> std::result::Result<Connection, OpenEr
     if objects == 0 {
         create(&conn)?;
     }
-    if is_new {
-        // The entry in the directory must be as durable as what the file will hold.
-        let failed = |e| Error::io(format_args!("{}: syncing its directory", path.display()), &e);
-        place.sync_entries().map_err(|e| OpenError::Refused(failed(e)))?;
-    }
+    // The entries of the file and its WAL must be as durable as what these will hold. SQLite syncs
+    // the directory, too, but takes no notice when that fails.
+    let failed = |e| Error::io(format_args!("{}: syncing its directory", path.display()), &e);
+    place.sync_entries().map_err(|e| OpenError::Refused(failed(e)))?;
     Ok(conn)
 }
 
