@@ -4,6 +4,7 @@ CARGO  ?= cargo --locked
 CC     ?= cc
 FILE   ?= include/flowmesh.h
 ROUNDS ?= 50
+CUTS   ?= 200
 
 TARGET  := target
 RELEASE := $(TARGET)/release
@@ -43,6 +44,11 @@ test: setup ## Everything that must hold: Rust, C, crash rounds, disk full, exam
 .PHONY: crash
 crash: ## Kill a writing process with SIGKILL and check what it was told (ROUNDS=50)
 	FLOWMESH_CRASH_ROUNDS=$(ROUNDS) $(CARGO) test -p flowmesh-server --test crash -- --nocapture
+
+.PHONY: powercut
+powercut: ## Cut the power under the whole engine on a failing disk (CUTS=200 SEED=)
+	FLOWMESH_CUTS=$(CUTS) FLOWMESH_SEED=$(SEED) $(CARGO) test -p flowmesh-server --lib \
+		powercut::what_was_acknowledged -- --nocapture
 
 .PHONY: stress
 stress: build ## Threads that use, cancel, close and free at random (SECONDS=60 SEED= THREADS=8)

@@ -73,6 +73,12 @@ impl TestClock {
         Arc::new(Self { now: AtomicI64::new(Clock::System.now_ns()), sleepers: Mutex::default() })
     }
 
+    /// A clock that shows `now`, in unix nanoseconds.
+    #[cfg(test)]
+    pub(crate) fn at(now: i64) -> Arc<Self> {
+        Arc::new(Self { now: AtomicI64::new(now), sleepers: Mutex::default() })
+    }
+
     /// Moves time forward and wakes whoever sleeps by this clock.
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);

@@ -166,6 +166,33 @@ impl<S: Sink> Committer<S> {
     }
 }
 
+#[cfg(test)]
+impl<S: Sink> Committer<S> {
+    /// Keeps the sink until it is dropped: what is handed in meanwhile becomes one batch.
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        struct Held<'a, S: Sink>(Option<MutexGuard<'a, S>>, &'a Shared<S>);
+        impl<S: Sink> Drop for Held<'_, S> {
+            fn drop(&mut self) {
+                self.0 = None;
+                self.1.ring();
+            }
+        }
+        Held(Some(lock(&self.shared.sink)), &self.shared)
+    }
+
+    /// Waits until the thread has nothing to do.
+    pub(crate) fn quiesce(&self) {
+        loop {
+            let inbox = lock(&self.shared.inbox);
+            if inbox.closed || (inbox.idle && !inbox.has_work()) {
+                return;
+            }
+            drop(inbox);
+            std::thread::sleep(std::time::Duration::from_micros(20));
+        }
+    }
+}
+
 impl<S: Sink> Drop for Committer<S> {
     fn drop(&mut self) {
         self.close();

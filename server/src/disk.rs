@@ -53,6 +53,21 @@ pub trait File: Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Writes zeros over a range, so that later writes to it change no metadata.
     fn write_zeros(&self, position: u64, len: u64) -> io::Result<()>;
+
+    /// Writes what can be read of a range again, and syncs it: for a file of which a sync may have
+    /// failed before. Systems then take pages for written that are not, and only a new write has
+    /// them written after all.
+    fn rewrite(&self, from: u64, to: u64) -> io::Result<()> {
+        const STEP: u64 = 1 << 20;
+        let mut at = from;
+        while at < to {
+            let mut bytes = vec![0; STEP.min(to - at) as usize];
+            self.read_exact_at(&mut bytes, at)?;
+            self.write_all_at(&bytes, at)?;
+            at += bytes.len() as u64;
+        }
+        self.sync_data()
+    }
 }
 
 /// The file system.

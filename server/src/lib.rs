@@ -4,6 +4,17 @@
 //! [`services`] speaks the wire contract on top of it. The server binary puts the services on
 //! sockets, the client library calls them in its own process (`embedded:`).
 
+/// Whether a fault is planted in this thread, for tests that must find it; never outside of tests.
+macro_rules! planted {
+    ($fault:ident) => {{
+        #[cfg(test)]
+        let planted = crate::powercut::is_planted(crate::powercut::Planted::$fault);
+        #[cfg(not(test))]
+        let planted = false;
+        planted
+    }};
+}
+
 pub mod access;
 pub mod clock;
 pub mod commit;
@@ -16,6 +27,8 @@ pub mod ids;
 pub mod net;
 #[cfg(feature = "net")]
 pub mod offline;
+#[cfg(test)]
+mod powercut;
 pub mod resource;
 pub mod services;
 pub mod streams;

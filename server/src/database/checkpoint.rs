@@ -6,7 +6,6 @@
 //! syncs cheap.
 
 use std::{
-    path::Path,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -16,42 +15,57 @@ use std::{
 
 use rusqlite::{Connection, wal::CheckpointMode};
 
-use super::{health::Health, lock, schema};
+use super::{
+    Place,
+    health::{Health, is_failed_sync},
+    lock, schema,
+};
 
-/// Pages in the WAL from which on the thread copies.
-const START_PAGES: i64 = 2_000;
-/// Pages in the WAL from which on the writer copies all of them itself: the thread cannot keep up.
-const LIMIT_PAGES: i64 = 16 * START_PAGES;
+/// With this many times the pages at which the thread copies, the writer copies all of them itself:
+/// the thread cannot keep up.
+const LIMIT: i64 = 16;
 
 /// The writer's side.
 pub(super) struct Checkpoints {
+    /// Pages in the WAL from which on the thread copies.
+    start_pages: i64,
     /// Pages in the WAL after the last commit, told by SQLite.
     pages: Arc<AtomicI64>,
     /// Pages when the thread was last called, and when the writer last did it itself: what a long
     /// read holds up is not tried again at every commit.
     called_at: i64,
     done_at: i64,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// The bulk is copied, the rest is the writer's.
     copied: AtomicBool,
+    /// A sync failed: what the writer has in the WAL may not be on the disk.
+    failed_sync: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     wanted: bool,
     closed: bool,
+    #[cfg(test)]
+    busy: bool,
 }
 
 impl Checkpoints {
-    /// Takes charge of the checkpoints of `path`, which `writer` writes.
-    pub(super) fn start(path: &Path, writer: &mut Connection, health: Arc<Health>) -> rusqlite::Result<Self> {
+    /// Takes charge of the checkpoints of `place`, which `writer` writes; the thread copies from
+    /// `start_pages` on.
+    pub(super) fn start(
+        place: &Place,
+        start_pages: i64,
+        writer: &mut Connection,
+        health: Arc<Health>,
+    ) -> rusqlite::Result<Self> {
         let pages = Arc::new(AtomicI64::new(0));
         writer.wal_hook(Some({
             let pages = pages.clone();
@@ -60,7 +74,7 @@ impl Checkpoints {
                 Ok(())
             }
         }))?;
-        let conn = schema::open_checkpointer(path)?;
+        let conn = schema::open_checkpointer(place)?;
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new()
             .name("flowmesh-ckpt".to_owned())
@@ -74,21 +88,28 @@ impl Checkpoints {
                     Some(format!("no thread for checkpoints: {e}")),
                 )
             })?;
-        Ok(Self { pages, called_at: 0, done_at: 0, shared, thread: Some(thread) })
+        Ok(Self { start_pages, pages, called_at: 0, done_at: 0, shared, thread: Some(thread) })
+    }
+
+    /// Whether a sync of the thread has failed since this was last asked.
+    pub(super) fn take_failed_sync(&self) -> bool {
+        self.shared.failed_sync.swap(false, Ordering::AcqRel) && !planted!(CheckpointTrusted)
     }
 
     /// To be called by the writer between two transactions.
     pub(super) fn after_commit(&mut self, writer: &Connection) -> rusqlite::Result<()> {
         let pages = self.pages.load(Ordering::Relaxed);
-        if pages < START_PAGES {
+        if pages < self.start_pages {
             // The WAL has started over.
             self.called_at = 0;
             self.done_at = 0;
             self.shared.copied.store(false, Ordering::Relaxed);
-        } else if self.shared.copied.swap(false, Ordering::Acquire) || pages - self.done_at >= LIMIT_PAGES {
+        } else if self.shared.copied.swap(false, Ordering::Acquire)
+            || pages - self.done_at >= LIMIT * self.start_pages
+        {
             self.done_at = pages;
             let (_, _) = writer.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE)?;
-        } else if pages - self.called_at >= START_PAGES {
+        } else if pages - self.called_at >= self.start_pages {
             self.called_at = pages;
             lock(&self.shared.state).wanted = true;
             self.shared.changed.notify_one();
@@ -108,6 +129,27 @@ impl Drop for Checkpoints {
     }
 }
 
+#[cfg(test)]
+impl Shared {
+    /// Marks the thread as busy until the result is dropped.
+    fn busy<'a>(&'a self, state: &mut State) -> impl Sized + 'a {
+        struct Busy<'a>(&'a Shared);
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                lock(&self.0.state).busy = false;
+            }
+        }
+        state.busy = true;
+        Busy(self)
+    }
+
+    /// Whether the thread has nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.closed || !(state.wanted || state.busy)
+    }
+}
+
 impl Shared {
     fn run(&self, conn: &Connection, health: &Health) {
         loop {
@@ -119,11 +161,16 @@ impl Shared {
                 return;
             }
             state.wanted = false;
+            #[cfg(test)]
+            let _busy = self.busy(&mut state);
             drop(state);
             match conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE) {
                 Ok(_) => self.copied.store(true, Ordering::Release),
                 // Nothing is lost: the pages stay in the WAL, and the next round tries again.
-                Err(e) => tracing::warn!(file = health.file(), error = %e, "a checkpoint failed"),
+                Err(e) => {
+                    self.failed_sync.fetch_or(is_failed_sync(&e), Ordering::AcqRel);
+                    tracing::warn!(file = health.file(), error = %e, "a checkpoint failed");
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod job;
 mod job_id;
 mod jobs;
 mod operation;
+mod place;
 mod queues;
 mod readers;
 mod retry;
@@ -24,12 +25,9 @@ mod verify;
 mod waiters;
 mod writer;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use async_trait::async_trait;
@@ -38,6 +36,7 @@ use flowmesh_proto::v1::{Job, QueueStats, RetryPolicy};
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
+pub use self::place::Place;
 use self::{
     checkpoint::Checkpoints,
     health::Health,
@@ -66,13 +65,27 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
     /// The file, made when missing (its directory must exist); `None` for memory.
-    pub path: Option<PathBuf>,
+    pub place: Option<Place>,
     /// When acknowledged changes reach the disk.
     pub fsync: FsyncPolicy,
     /// Whether calls that need a queue or store create it.
     pub create: bool,
     /// The clock.
     pub clock: Clock,
+    /// Pages in the WAL from which on they are copied into the file.
+    pub checkpoint_pages: i64,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            place: None,
+            fsync: FsyncPolicy::Always,
+            create: true,
+            clock: Clock::System,
+            checkpoint_pages: 2_000,
+        }
+    }
 }
 
 /// Queues, KV stores and commits of consumer groups in one file, or in memory.
@@ -96,16 +109,18 @@ struct Open {
     lease_end: Arc<AtomicI64>,
     #[cfg(test)]
     writer: Arc<Mutex<Connection>>,
+    #[cfg(test)]
+    checkpoints: Option<Arc<checkpoint::Shared>>,
 }
 
 impl Database {
     /// Opens or creates a database. Refuses one of another format or application.
     pub fn open(options: DatabaseOptions) -> Result<Self> {
-        let health = Arc::new(Health::new(options.path.as_deref()));
+        let health = Arc::new(Health::new(options.place.as_ref().map(Place::path)));
         let clock = options.clock.clone();
-        let opened = match &options.path {
-            Some(path) => {
-                schema::open_file(path).and_then(|conn| Open::of_file(conn, path, &options, &health))
+        let opened = match &options.place {
+            Some(place) => {
+                schema::open_file(place).and_then(|conn| Open::of_file(conn, place, &options, &health))
             }
             None => schema::open_memory()
                 .map_err(OpenError::from)
@@ -181,6 +196,33 @@ impl Database {
     }
 }
 
+#[cfg(test)]
+impl Database {
+    /// Looks into the tables.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R> {
+        look(&lock(&self.parts()?.writer)).map_err(|e| Error::internal(e.to_string()))
+    }
+
+    pub(crate) fn job_id(&self, job: i64) -> Option<String> {
+        Some(self.open.as_ref()?.ids.text(job::JobNumber::from_stored(job)?))
+    }
+
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.open.as_ref().map(|open| open.committer.hold())
+    }
+
+    pub(crate) fn quiesce(&self) {
+        if let Some(open) = &self.open {
+            open.committer.quiesce();
+        }
+    }
+
+    pub(crate) fn checkpointer_is_idle(&self) -> bool {
+        let shared = self.open.as_ref().and_then(|open| open.checkpoints.as_ref());
+        shared.is_none_or(|shared| shared.is_idle())
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         self.close();
@@ -190,12 +232,12 @@ impl Drop for Database {
 impl Open {
     fn of_file(
         mut conn: Connection,
-        path: &Path,
+        place: &Place,
         options: &DatabaseOptions,
         health: &Arc<Health>,
     ) -> std::result::Result<Self, OpenError> {
-        let checkpoints = Checkpoints::start(path, &mut conn, health.clone())?;
-        let readers = Readers::of_file(path.to_owned(), health.clone());
+        let checkpoints = Checkpoints::start(place, options.checkpoint_pages, &mut conn, health.clone())?;
+        let readers = Readers::of_file(place.clone(), health.clone());
         Self::start(Arc::new(Mutex::new(conn)), Some(checkpoints), readers, options, health)
     }
 
@@ -229,7 +271,7 @@ impl Open {
         drop(conn);
         let stores = values.ids();
         #[cfg(test)]
-        let for_tests = shared.clone();
+        let for_tests = (shared.clone(), checkpoints.as_ref().map(|c| c.shared.clone()));
         let writer = Writer {
             conn: shared,
             ids: ids.clone(),
@@ -238,7 +280,7 @@ impl Open {
             clock: options.clock.clone(),
             create: options.create,
             health: health.clone(),
-            sync: SyncState::new(options.fsync, options.path.as_deref()),
+            sync: SyncState::new(options.fsync, options.place.clone()),
             checkpoints,
             lease_end: lease_end.clone(),
             answers: Vec::new(),
@@ -254,7 +296,9 @@ impl Open {
             ids,
             lease_end,
             #[cfg(test)]
-            writer: for_tests,
+            writer: for_tests.0,
+            #[cfg(test)]
+            checkpoints: for_tests.1,
         })
     }
 }

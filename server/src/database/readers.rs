@@ -3,14 +3,11 @@
 //! A read takes microseconds; a read of many rows keeps its connection, never a lock that others
 //! wait for. In memory there is one connection for everything, so reads take turns with writes.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 
-use super::{health::Health, lock, schema};
+use super::{Place, health::Health, lock, schema};
 use crate::error::Result;
 
 /// Connections kept open when nobody reads.
@@ -23,13 +20,13 @@ pub(super) struct Readers {
 }
 
 enum Source {
-    File { path: PathBuf, idle: Mutex<Vec<Connection>> },
+    File { place: Place, idle: Mutex<Vec<Connection>> },
     Memory(Arc<Mutex<Connection>>),
 }
 
 impl Readers {
-    pub(super) fn of_file(path: PathBuf, health: Arc<Health>) -> Self {
-        Self { source: Source::File { path, idle: Mutex::default() }, health }
+    pub(super) fn of_file(place: Place, health: Arc<Health>) -> Self {
+        Self { source: Source::File { place, idle: Mutex::default() }, health }
     }
 
     pub(super) fn of_memory(conn: Arc<Mutex<Connection>>, health: Arc<Health>) -> Self {
@@ -41,9 +38,9 @@ impl Readers {
         self.health.check()?;
         let result = match &self.source {
             Source::Memory(conn) => read(&lock(conn)),
-            Source::File { path, idle } => {
+            Source::File { place, idle } => {
                 let kept = lock(idle).pop();
-                kept.map_or_else(|| schema::open_reader(path), Ok).and_then(|conn| {
+                kept.map_or_else(|| schema::open_reader(place), Ok).and_then(|conn| {
                     let result = read(&conn);
                     let mut idle = lock(idle);
                     if idle.len() < KEPT {

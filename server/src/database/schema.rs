@@ -4,10 +4,11 @@
 //! the job stands is a small row in exactly one of `waiting`, `leased` and `damaged`, so a lease
 //! moves a few bytes whatever the size of the payload.
 
-use std::{fs::File, path::Path};
+use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::Place;
 use crate::error::Error;
 
 /// "This is a FlowMesh database", in the header of the file.
@@ -74,15 +75,17 @@ fn check_sqlite(version: i32) -> Result<(), Error> {
 }
 
 /// The connection that writes, on a file of this format (made when it does not exist yet).
-pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenError> {
+pub(super) fn open_file(place: &Place) -> std::result::Result<Connection, OpenError> {
     check_sqlite(rusqlite::version_number()).map_err(OpenError::Refused)?;
-    let is_new = !path.exists();
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+    // The process before this one may have ended after a failed sync.
+    let failed = |e| OpenError::Refused(Error::io(format_args!("{}-wal", place.path().display()), &e));
+    if !planted!(WalTrusted) {
+        place.rewrite_wal().map_err(failed)?;
+    }
+    let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
     let objects: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
     if objects > 0 || application(&conn)? != (0, 0) {
-        check_format(&conn, path)?;
+        check_format(&conn, place.path())?;
     }
     // Counts in a new file only. Most transactions change a few bytes on each of a few pages, and
     // each page goes into the WAL whole: halving the default saves a tenth of their CPU time.
@@ -94,13 +97,10 @@ pub(super) fn open_file(path: &Path) -> std::result::Result<Connection, OpenErro
     if objects == 0 {
         create(&conn)?;
     }
-    if is_new {
-        // The entry in the directory must be as durable as what the file will hold.
-        let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir)
-            .and_then(|d| d.sync_all())
-            .map_err(|e| OpenError::Refused(Error::io(format_args!("sync of {}", dir.display()), &e)))?;
-    }
+    // The entries of the file and its WAL must be as durable as what these will hold. SQLite syncs
+    // the directory, too, but takes no notice when that fails.
+    let failed = |e| Error::io(format_args!("{}: syncing its directory", place.path().display()), &e);
+    place.sync_entries().map_err(|e| OpenError::Refused(failed(e)))?;
     Ok(conn)
 }
 
@@ -126,7 +126,7 @@ fn application(conn: &Connection) -> rusqlite::Result<(i32, i32)> {
 #[cfg(feature = "net")]
 pub(super) fn open_existing(path: &Path) -> std::result::Result<Connection, OpenError> {
     check_sqlite(rusqlite::version_number()).map_err(OpenError::Refused)?;
-    let conn = open_reader(path)?;
+    let conn = open_reader(&Place::file(path))?;
     check_format(&conn, path)?;
     Ok(conn)
 }
@@ -140,9 +140,8 @@ pub(super) fn open_memory() -> rusqlite::Result<Connection> {
 }
 
 /// A connection that only reads.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+pub(super) fn open_reader(place: &Place) -> rusqlite::Result<Connection> {
+    let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     conn.pragma_update(None, "cache_size", -8_192)?;
     tune(&conn)?;
     Ok(conn)
@@ -150,9 +149,8 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 /// A connection for checkpoints. It syncs what it copies, whatever the policy for commits: the
 /// WAL is overwritten afterwards.
-pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
+pub(super) fn open_checkpointer(place: &Place) -> rusqlite::Result<Connection> {
+    let conn = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     tune(&conn)?;
     Ok(conn)

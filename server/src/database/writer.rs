@@ -5,8 +5,6 @@
 //! pictures in memory are taken from the tables again.
 
 use std::{
-    fs::File,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -14,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, wal::CheckpointMode};
+use rusqlite::{Connection, ffi};
 
 use super::{
+    Place,
     checkpoint::Checkpoints,
     health::{Health, is_failed_sync},
     job_id::JobIds,
@@ -57,8 +56,8 @@ pub(super) struct Writer {
 /// How commits reach the disk.
 pub(super) struct SyncState {
     policy: FsyncPolicy,
-    /// The WAL; `None` in memory, where nothing is synced.
-    wal: Option<PathBuf>,
+    /// `None` in memory, where nothing is synced.
+    place: Option<Place>,
     /// Whether the connection syncs when it commits.
     full: bool,
     /// When the WAL must be synced at the latest (policy `interval`).
@@ -77,19 +76,14 @@ pub(super) struct Alarm {
 }
 
 impl SyncState {
-    pub(super) fn new(policy: FsyncPolicy, database: Option<&std::path::Path>) -> Self {
-        let wal = database.map(|path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push("-wal");
-            PathBuf::from(name)
-        });
-        Self { policy, wal, full: true, due: None, suspect: false }
+    pub(super) fn new(policy: FsyncPolicy, place: Option<Place>) -> Self {
+        Self { policy, place, full: true, due: None, suspect: false }
     }
 
     /// Has the next commit synced or not.
     fn prepare(&mut self, conn: &Connection, acknowledges: bool) -> rusqlite::Result<()> {
         let full = acknowledges && self.policy == FsyncPolicy::Always;
-        if self.wal.is_some() && full != self.full {
+        if self.place.is_some() && full != self.full {
             conn.execute_batch(if full {
                 "PRAGMA synchronous = FULL"
             } else {
@@ -101,7 +95,7 @@ impl SyncState {
     }
 
     fn committed(&mut self) {
-        if let (FsyncPolicy::Interval(interval), Some(_), None) = (self.policy, &self.wal, self.due) {
+        if let (FsyncPolicy::Interval(interval), Some(_), None) = (self.policy, &self.place, self.due) {
             self.due = Instant::now().checked_add(interval);
         }
     }
@@ -113,19 +107,24 @@ impl SyncState {
             return;
         }
         self.due = None;
-        if let Some(wal) = &self.wal
-            && let Err(e) = File::open(wal).and_then(|file| file.sync_data())
+        if let Some(place) = &self.place
+            && let Err(e) = place.sync_wal()
         {
             tracing::error!(file = health.file(), error = %e, "the periodic sync failed");
             self.suspect = true;
         }
     }
 
-    /// After a failed sync: moves everything into the database file and syncs that, before
-    /// anything else is promised. What is in the WAL can no longer be trusted to be on disk.
-    fn regain_trust(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        if self.suspect {
-            let (_, _) = conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::RESTART)?;
+    /// After a failed sync: writes the WAL again, before anything else is promised. Frames that are
+    /// missing from the disk would otherwise cut off all that follow them.
+    fn regain_trust(&mut self) -> rusqlite::Result<()> {
+        if let Some(place) = self.place.as_ref().filter(|_| self.suspect) {
+            place.rewrite_wal().map_err(|e| {
+                rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_IOERR_FSYNC),
+                    Some(format!("writing the write-ahead log again after a failed sync: {e}")),
+                )
+            })?;
             self.suspect = false;
         }
         Ok(())
@@ -160,6 +159,7 @@ impl Sink for Writer {
                 if let Some(checkpoints) = &mut self.checkpoints
                     && let Err(e) = checkpoints.after_commit(&conn)
                 {
+                    self.sync.suspect |= is_failed_sync(&e);
                     tracing::warn!(file = self.health.file(), error = %e, "a checkpoint failed");
                 }
             }
@@ -189,7 +189,7 @@ impl Sink for Writer {
         self.refuse_all(&mut Vec::new(), &Error::closing());
         // Closing the file copies the WAL into it. The connection's place is taken by an empty one.
         self.checkpoints = None;
-        if self.sync.wal.is_some() && !self.health.is_damaged() {
+        if self.sync.place.is_some() && !self.health.is_damaged() {
             match Connection::open_in_memory() {
                 Ok(empty) => *lock(&self.conn) = empty,
                 Err(e) => tracing::warn!(file = self.health.file(), error = %e, "the file stays open"),
@@ -201,7 +201,8 @@ impl Sink for Writer {
 impl Writer {
     /// One transaction: what is due by now, then the operations in order.
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
-        self.sync.regain_trust(conn)?;
+        self.sync.suspect |= self.checkpoints.as_ref().is_some_and(Checkpoints::take_failed_sync);
+        self.sync.regain_trust()?;
         self.sync.prepare(conn, batch.iter().any(|op| self.acknowledges_change(op)))?;
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let ids = self.ids.clone();
@@ -213,6 +214,9 @@ impl Writer {
         }
         self.queues.serve_due(&tx, &mut self.answers)?;
         self.queues.save(conn)?;
+        if planted!(DatabaseAnswersEarly) {
+            self.answers.drain(..).for_each(|answer| drop(answer.send()));
+        }
         conn.prepare_cached("COMMIT")?.execute([])?;
         self.values.committed();
         self.sync.committed();

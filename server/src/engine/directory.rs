@@ -9,11 +9,16 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "net")]
+use crate::disk::ReadOnly;
+use crate::{
+    disk::{Disk, FileSystem},
+    error::{Error, ErrorKind, Result},
+};
 
 const FORMAT: &str = "flowmesh-data 1\n";
 const FORMAT_FILE: &str = "FORMAT";
@@ -31,7 +36,7 @@ impl DataDirectory {
     pub fn open(path: &Path) -> Result<Self> {
         make(path)?;
         let lock = lock(path)?;
-        check_format(path)?;
+        check_format(&FileSystem, path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -66,7 +71,7 @@ pub fn database(path: &Path) -> PathBuf {
 /// Whether `path` is a data directory of this format.
 #[cfg(feature = "net")]
 pub fn is_one(path: &Path) -> Result<()> {
-    match fs::read_to_string(path.join(FORMAT_FILE)) {
+    match read_text(&ReadOnly, &path.join(FORMAT_FILE)) {
         Ok(text) if text == FORMAT => Ok(()),
         Ok(text) => Err(other_format(path, &text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::not_found(format!(
@@ -80,7 +85,7 @@ pub fn is_one(path: &Path) -> Result<()> {
 /// Makes `path` a data directory of this format, once all else is in it.
 #[cfg(feature = "net")]
 pub fn declare(path: &Path) -> Result<()> {
-    write_format(path).map_err(|e| unusable("is not writable", path, &e))
+    write_format(&FileSystem, path).map_err(|e| unusable("is not writable", path, &e))
 }
 
 fn make(path: &Path) -> Result<()> {
@@ -128,23 +133,24 @@ fn lock(path: &Path) -> Result<File> {
 
 /// Reads the format of `path`, or writes ours into a fresh directory: to a side file first, so
 /// that a crash never leaves half a line.
-fn check_format(path: &Path) -> Result<()> {
-    match fs::read_to_string(path.join(FORMAT_FILE)) {
+pub(crate) fn check_format(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match read_text(disk, &path.join(FORMAT_FILE)) {
         Ok(text) if text == FORMAT => Ok(()),
         Ok(text) => Err(other_format(path, &text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            write_format(path).map_err(|e| unusable("is not writable", path, &e))
+            write_format(disk, path).map_err(|e| unusable("is not writable", path, &e))
         }
         Err(e) => Err(unusable("has an unreadable FORMAT file", path, &e)),
     }
 }
 
-fn write_format(path: &Path) -> io::Result<()> {
+fn write_format(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let side = path.join("FORMAT.new");
-    File::create(&side)
-        .and_then(|mut f| f.write_all(FORMAT.as_bytes()).and_then(|()| f.sync_all()))
-        .and_then(|()| fs::rename(&side, path.join(FORMAT_FILE)))
-        .and_then(|()| File::open(path)?.sync_all())
+    let file = disk.create(&side)?;
+    file.write_all_at(FORMAT.as_bytes(), 0)?;
+    file.sync_data()?;
+    disk.rename(&side, &path.join(FORMAT_FILE))?;
+    disk.sync_dir(path)
 }
 
 fn other_format(path: &Path, text: &str) -> Error {
@@ -157,6 +163,15 @@ fn other_format(path: &Path, text: &str) -> Error {
             FORMAT.trim_end()
         ),
     )
+}
+
+/// The text of a short file; what is not UTF-8 is replaced, what is too long is cut.
+fn read_text(disk: &dyn Disk, path: &Path) -> io::Result<String> {
+    const LONGEST: u64 = 256;
+    let file = disk.open(path)?;
+    let mut text = vec![0; file.len()?.min(LONGEST) as usize];
+    file.read_exact_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn unusable(what: &str, path: &Path, e: &io::Error) -> Error {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{Engine, EngineOptions, Follow, Lifecycle, StreamStore, directory::DataDirectory};
 use crate::{
-    database::{Database, DatabaseOptions},
+    database::{Database, DatabaseOptions, Place},
     disk::{Disk, FileSystem, Memory},
     error::{Error, Result},
     resource::ResourceName,
@@ -29,30 +29,38 @@ impl Engine {
             Some(directory) => (Arc::new(FileSystem), directory.streams()),
             None => (Arc::new(Memory::new()), Path::new("streams").to_owned()),
         };
-        let log = StreamLog::open(
-            disk,
-            &streams,
-            LogOptions {
-                fsync: options.fsync,
-                create: options.create,
-                clock: options.clock.clone(),
-                ..LogOptions::default()
-            },
-        )?;
-        let database = Arc::new(Database::open(DatabaseOptions {
-            path: directory.as_ref().map(DataDirectory::database),
+        let log = LogOptions {
             fsync: options.fsync,
             create: options.create,
             clock: options.clock.clone(),
-        })?);
-        let local = Arc::new(Local { log, database: database.clone(), directory: Mutex::new(directory) });
-        Ok(Self { streams: local.clone(), queues: database.clone(), kv: database, lifecycle: local })
+            ..LogOptions::default()
+        };
+        let database = DatabaseOptions {
+            place: directory.as_ref().map(|directory| Place::file(directory.database())),
+            fsync: options.fsync,
+            create: options.create,
+            clock: options.clock.clone(),
+            ..DatabaseOptions::default()
+        };
+        let log = StreamLog::open(disk, &streams, log)?;
+        let local = Local::of(log, Database::open(database)?, directory);
+        Ok(Self::of(&Arc::new(local)))
+    }
+
+    pub(crate) fn of(local: &Arc<Local>) -> Self {
+        Self {
+            streams: local.clone(),
+            queues: local.database.clone(),
+            kv: local.database.clone(),
+            lifecycle: local.clone(),
+        }
     }
 }
 
-struct Local {
-    log: StreamLog,
-    database: Arc<Database>,
+/// The stream log and the database of one place.
+pub(crate) struct Local {
+    pub(crate) log: StreamLog,
+    pub(crate) database: Arc<Database>,
     /// Last, so that the directory is given up after all else is closed.
     directory: Mutex<Option<DataDirectory>>,
 }
@@ -76,6 +84,10 @@ impl Drop for Local {
 }
 
 impl Local {
+    pub(crate) fn of(log: StreamLog, database: Database, directory: Option<DataDirectory>) -> Self {
+        Self { log, database: Arc::new(database), directory: Mutex::new(directory) }
+    }
+
     /// Commits are in the database, which does not know which streams there are.
     fn must_exist(&self, stream: &ResourceName) -> Result<()> {
         if self.log.exists(stream) { Ok(()) } else { Err(Error::not_found(format!("no stream {stream}"))) }

@@ -9,6 +9,8 @@ mod fsync;
 mod local;
 
 pub use fsync::FsyncPolicy;
+#[cfg(test)]
+pub(crate) use {directory::check_format, local::Local};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

@@ -162,6 +162,13 @@ impl Keeper {
         }
     }
 
+    /// Whether there is nothing to do.
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        let work = self.work();
+        work.closed || !(work.busy || work.prepare || !work.seals.is_empty())
+    }
+
     fn still_open(&self) -> std::result::Result<(), Undone> {
         if self.work().closed { Err(Undone::Closed) } else { Ok(()) }
     }
@@ -181,12 +188,13 @@ impl Keeper {
                 let size = work.size;
                 drop(work);
                 let spare = self.make_spare(size);
-                work = self.work();
-                match spare {
-                    Ok(file) => work.spare = Some((file, size)),
-                    // The writer will make a segment itself, and report what prevents it.
-                    Err(_) => self.home.discard(SPARE),
+                if spare.is_err() {
+                    // The writer will make a segment itself, and report what prevents it. It must not
+                    // wait for this: the lock is not held.
+                    self.home.discard(SPARE);
                 }
+                work = self.work();
+                work.spare = spare.ok().map(|file| (file, size));
             } else if let Some(job) = work.seals.pop_front() {
                 work.busy = true;
                 drop(work);

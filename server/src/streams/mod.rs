@@ -207,6 +207,21 @@ impl StreamLog {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn keeper_is_idle(&self) -> bool {
+        self.keeper.is_idle()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.committer.hold()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn quiesce(&self) {
+        self.committer.quiesce();
+    }
+
     fn stream(&self, name: &ResourceName) -> Result<Arc<Stream>> {
         self.catalogue.get(name).ok_or_else(|| missing(name))
     }

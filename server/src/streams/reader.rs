@@ -90,7 +90,7 @@ impl Page {
             if header.first > self.offset {
                 break;
             }
-            if header.body(&span[at..], segment.salt).is_none() {
+            if header.body(&span[at..], segment.salt).is_none() && !planted!(MessagesUnchecked) {
                 return Err(segment
                     .damage(from + at as u64, "the checksum of a batch does not match")
                     .error());

@@ -220,6 +220,9 @@ impl Writer {
         if self.staging.frames.is_empty() && self.staging.waiters.is_empty() {
             return;
         }
+        if planted!(LogAnswersEarly) {
+            self.staging.waiters.drain(..).for_each(Waiter::succeed);
+        }
         match self.commit() {
             Ok(position) => {
                 self.publish(position);
@@ -324,10 +327,18 @@ impl Writer {
         let begin = || -> io::Result<()> {
             file.write_all_at(&header.encode(), 0)?;
             file.write_all_at(&carried, DATA_START)?;
-            file.sync_data()?;
-            self.home.adopt(temporary, &name)
+            file.sync_data()
         };
-        if let Err(e) = begin() {
+        let begun = begin().and_then(|()| {
+            self.home.adopt(temporary, &name).inspect_err(|_| {
+                // It may have its name all the same, and then says where the old segment ends:
+                // nothing more may go in there.
+                if let Some(active) = &mut self.active {
+                    active.abandon();
+                }
+            })
+        });
+        if let Err(e) = begun {
             self.home.discard(temporary);
             return Err(Error::io(format_args!("stream log {name}: beginning it"), &e));
         }
@@ -341,6 +352,8 @@ impl Writer {
             broken: false,
         });
         self.dirty_since = None;
+        // First the spare: the writer may need it soon.
+        self.keeper.prepare(capacity);
         if let Some(old) = old {
             for item in frame::walk(&carried, 0, salt) {
                 let Item::Frame(_, header) = item else { continue };
@@ -350,7 +363,6 @@ impl Writer {
             }
             self.keeper.seal(old.segment, old.synced, old.broken);
         }
-        self.keeper.prepare(capacity);
         Ok(())
     }
 

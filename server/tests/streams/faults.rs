@@ -33,6 +33,8 @@ pub struct Control {
     pub full: AtomicBool,
     /// This many syncs of files fail.
     pub failing_syncs: AtomicUsize,
+    /// This many syncs of directories fail; what they were to make durable may be so all the same.
+    pub failing_dir_syncs: AtomicUsize,
     /// This many writes leave half of their data and fail.
     pub failing_writes: AtomicUsize,
     /// Called before every change to the disk.
@@ -79,6 +81,9 @@ impl Disk for Faulty {
         self.memory.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if counted_down(&self.control.failing_dir_syncs) {
+            return Err(io::Error::other("input/output error"));
+        }
         self.memory.sync_dir(dir)
     }
 }
@@ -164,6 +169,22 @@ async fn a_failed_sync_is_never_ok_and_the_log_goes_on_in_a_new_segment() {
         assert_eq!(payloads(&log, &stream), after);
         assert_eq!(payloads(&reopened(&disk), &stream), after);
     }
+}
+
+/// The segment that could not be begun may be there after a crash, and says where the one before ends.
+#[tokio::test]
+async fn nothing_is_acknowledged_behind_the_end_that_a_successor_may_state() {
+    let disk = Arc::new(Faulty::default());
+    let log = start(&disk, small());
+    let stream = name("s");
+    log.append(&stream, vec![event(b"a")]).await.unwrap();
+    log.settle();
+    disk.control.failing_dir_syncs.store(1, SeqCst);
+    let too_large_for_the_first = vec![b'x'; small().smallest_segment as usize];
+    log.append(&stream, vec![event(&too_large_for_the_first)]).await.unwrap_err();
+    assert_eq!(disk.control.failing_dir_syncs.load(SeqCst), 0, "it was to be a new segment");
+    assert_eq!(log.append(&stream, vec![event(b"b")]).await.unwrap(), 1);
+    assert_eq!(payloads(&reopened(&disk), &stream), [b"a", b"b"]);
 }
 
 #[tokio::test]

@@ -21,10 +21,10 @@ use bytes::Bytes;
 use flowmesh_proto::v1::Job;
 use tokio::sync::oneshot;
 
-use super::{Database, DatabaseOptions, lock, operation::Operation};
+use super::{Database, DatabaseOptions, Place, lock, operation::Operation};
 use crate::{
     clock::{Clock, TestClock},
-    engine::{Enqueued, FsyncPolicy, Lease, NewJob, QueueStore},
+    engine::{Enqueued, Lease, NewJob, QueueStore},
     error::{ErrorKind, Result},
     resource::{ResourceKind, ResourceName},
 };
@@ -50,10 +50,9 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 fn options(path: Option<&Path>, clock: &Arc<TestClock>) -> DatabaseOptions {
     DatabaseOptions {
-        path: path.map(Path::to_owned),
-        fsync: FsyncPolicy::Always,
-        create: true,
+        place: path.map(Place::file),
         clock: Clock::Test(clock.clone()),
+        ..DatabaseOptions::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a copy of the files at any moment, which is what a killed process leaves, holds.
 
 use super::*;
-use crate::engine::{KvStore, Nacked};
+use crate::engine::{FsyncPolicy, KvStore, Nacked};
 
 /// The files as they are now, opened elsewhere: nothing that only memory knew survives.
 fn reopened_copy(path: &Path, clock: &Arc<TestClock>) -> (tempfile::TempDir, Database) {

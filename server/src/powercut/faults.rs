@@ -1,0 +1,158 @@
+//! Single faults, each with what must follow from it.
+
+use bytes::Bytes;
+
+use super::{
+    Planted,
+    calls::{event, queue_name, store_name, stream_name},
+    disk::{Armed, Class},
+    plant,
+    world::World,
+};
+use crate::{
+    engine::{FsyncPolicy, Lease, NewJob},
+    error::Error,
+    resource::ResourceName,
+};
+
+const WAL: &str = "data/flowmesh.db-wal";
+const SEGMENT: &str = "data/streams/00000001.log";
+/// The next sync fails.
+const NEXT_SYNC: Armed = Armed { class: Class::Sync, after: 0, times: 1 };
+/// Which pages a failed sync loses is up to the seed.
+const SEEDS: std::ops::Range<u64> = 0..20;
+
+fn queue() -> ResourceName {
+    ResourceName::from_stored(queue_name(0))
+}
+
+fn store() -> ResourceName {
+    ResourceName::from_stored(store_name(0))
+}
+
+fn set(world: &World, key: usize, len: usize) -> Result<(), Error> {
+    let (key, value) = (format!("key {key}"), Bytes::from(vec![key as u8; len]));
+    world.call(|engine| async move { engine.kv.set(&store(), &key, value, 0).await }).unwrap()
+}
+
+fn append(world: &World, payload: &'static [u8]) -> Result<i64, Error> {
+    world
+        .call(|engine| async move { engine.streams.append(&stream_name(0), vec![event(payload)]).await })
+        .unwrap()
+}
+
+fn enqueue(world: &World) -> Result<(), Error> {
+    let payload = Bytes::from_static(b"a job to do later");
+    let job = NewJob { payload, headers: Default::default(), delay_seconds: 0 };
+    world.call(|engine| async move { engine.queues.enqueue(&queue(), job).await.map(drop) }).unwrap()
+}
+
+fn lease(world: &World) -> Result<usize, Error> {
+    let lease = Lease { max_jobs: 1, max_bytes: 1 << 20, visibility_seconds: 30, wait_seconds: 0 };
+    let leased = world.call(|engine| async move { engine.queues.lease(&queue(), lease).await });
+    leased.unwrap().map(|jobs| jobs.len())
+}
+
+/// Leases are written and not synced: what they wrote is what a failed sync can lose.
+fn with_unsynced_leases(seed: u64) -> World {
+    let world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+    (0..8).for_each(|_| enqueue(&world).unwrap());
+    (0..8).for_each(|_| assert_eq!(lease(&world).unwrap(), 1));
+    assert!(!world.disk().has_stored(WAL));
+    world
+}
+
+#[test]
+fn after_a_failed_commit_nothing_is_promised_on_a_wal_with_gaps() {
+    for seed in SEEDS {
+        let world = with_unsynced_leases(seed);
+        world.disk().arm(NEXT_SYNC);
+        set(&world, 0, 10).unwrap_err();
+        set(&world, 0, 10).unwrap();
+        assert!(world.disk().has_stored(WAL));
+    }
+}
+
+#[test]
+fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
+    let promised_on_a_gap = |seed| {
+        let world = with_unsynced_leases(seed);
+        // Enough for a checkpoint, whose first sync is the one that fails.
+        (0..40).for_each(|key| set(&world, key, 3000).unwrap());
+        (0..8).for_each(|_| enqueue(&world).unwrap());
+        (0..8).for_each(|_| assert_eq!(lease(&world).unwrap(), 1));
+        world.disk().arm(NEXT_SYNC);
+        world.checkpoint().unwrap();
+        assert_eq!(world.disk().fired(), 1);
+        set(&world, 0, 10).unwrap();
+        !world.disk().has_stored(WAL)
+    };
+    assert!(!SEEDS.into_iter().any(promised_on_a_gap));
+    assert!(plant(Planted::CheckpointTrusted, || SEEDS.into_iter().any(promised_on_a_gap)));
+}
+
+#[test]
+fn what_a_process_could_not_sync_the_next_one_writes_again() {
+    let log_is_stored = |seed| {
+        let mut world = World::quiet(seed, FsyncPolicy::None).unwrap();
+        append(&world, &[7; 20_000]).unwrap();
+        // The second process reads the tail of the log, fails to sync it, and ends.
+        world.restart(false, |disk| disk.arm(NEXT_SYNC)).unwrap_err();
+        world.restart(false, |_| {}).unwrap();
+        world.disk().has_stored(SEGMENT)
+    };
+    assert!(SEEDS.into_iter().all(log_is_stored));
+    assert!(!plant(Planted::TailTrusted, || SEEDS.into_iter().all(log_is_stored)));
+    let wal_is_stored = |seed| {
+        let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+        set(&world, 0, 5000).unwrap();
+        world.disk().arm(NEXT_SYNC);
+        set(&world, 0, 20_000).unwrap_err();
+        world.restart(false, |_| {}).unwrap();
+        world.disk().has_stored(WAL)
+    };
+    assert!(SEEDS.into_iter().all(wal_is_stored));
+    assert!(!plant(Planted::WalTrusted, || SEEDS.into_iter().all(wal_is_stored)));
+}
+
+#[test]
+fn a_log_that_failed_to_sync_takes_nothing_more_into_that_file() {
+    let world = World::quiet(1, FsyncPolicy::Always).unwrap();
+    append(&world, b"before").unwrap();
+    world.disk().arm(NEXT_SYNC);
+    append(&world, b"lost").unwrap_err();
+    assert_eq!(append(&world, b"after").unwrap(), 1);
+    assert!(world.disk().has_stored("data/streams/00000002.log"));
+}
+
+/// What callers get of a message, a value and a job after a bit of each has flipped.
+fn rotten() -> [bool; 3] {
+    let mut world = World::quiet(1, FsyncPolicy::Always).unwrap();
+    append(&world, b"a message to keep").unwrap();
+    // The last batch of a log has nothing behind it that vouches for it.
+    append(&world, b"another").unwrap();
+    enqueue(&world).unwrap();
+    set(&world, 42, 30).unwrap();
+    assert!(world.disk().rot(b"a message to keep"));
+    let read = |world: &World| {
+        world.call(|engine| async move { engine.streams.read(&stream_name(0), 0, 1, 1 << 20).await }).unwrap()
+    };
+    let message = read(&world).is_ok();
+    world
+        .restart(true, |disk| {
+            assert!(disk.rot(b"a job to do later"));
+            assert!(disk.rot(&[42; 30]));
+        })
+        .unwrap();
+    assert!(read(&world).is_err(), "the log knows it after opening");
+    let value = world.call(|engine| async move { engine.kv.get(&store(), "key 42").await }).unwrap();
+    [message, value.is_ok(), lease(&world).unwrap() > 0]
+}
+
+#[test]
+fn rot_is_reported_and_a_skipped_checksum_is_found() {
+    assert_eq!(rotten(), [false; 3]);
+    assert_eq!(plant(Planted::MessagesUnchecked, rotten), [true, false, false]);
+    assert_eq!(plant(Planted::ValuesUnchecked, rotten), [false, true, false]);
+    assert_eq!(plant(Planted::JobsUnchecked, rotten), [false, false, true]);
+}
