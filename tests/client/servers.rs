@@ -7,8 +7,8 @@ use flowmesh::client::{CallOptions, Progress, SubscribeOptions};
 use flowmesh_proto::wire::encode_event;
 use flowmesh_server::{
     Engine, EngineOptions,
+    limits::Limits,
     net::{Address, Server},
-    services::DEFAULT_MAX_MESSAGE_BYTES,
 };
 
 use crate::open;
@@ -28,7 +28,7 @@ pub fn serve(address: &str) -> String {
             let server = Server::bind(&[address]).await.expect("bind");
             let address = server.addresses().next().expect("an address").to_string();
             sender.send(address).expect("the test waits");
-            server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, None, std::future::pending()).await
+            server.serve(engine, Limits::default(), None, std::future::pending()).await
         })
     });
     bound.recv().expect("the server starts")

@@ -16,6 +16,7 @@ use flowmesh_proto::v1::{
 use flowmesh_server::{
     Engine, EngineOptions,
     clock::{Clock, SECOND_NS, TestClock},
+    limits::Limits,
     net::{Address, Server},
     services::{DEFAULT_MAX_MESSAGE_BYTES, Services},
 };
@@ -190,7 +191,8 @@ async fn serve(address: &str, engine: Engine, setup: Setup) -> (Link, Running) {
         // A dropped sender means that the test is over.
         let _ = stopped.await;
     };
-    let served = tokio::spawn(server.serve(engine, setup.max_message_bytes, None, stopped));
+    let limits = Limits { max_message_bytes: setup.max_message_bytes, ..Limits::default() };
+    let served = tokio::spawn(server.serve(engine, limits, None, stopped));
     let channel = Endpoint::from_shared(uri).expect("a uri").connect().await.expect("a connection");
     (Link::Remote(channel), Running::Server { stop, served })
 }

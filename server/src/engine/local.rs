@@ -35,6 +35,7 @@ impl Engine {
             LogOptions {
                 fsync: options.fsync,
                 create: options.create,
+                max_streams: options.max_resources,
                 clock: options.clock.clone(),
                 ..LogOptions::default()
             },
@@ -43,6 +44,7 @@ impl Engine {
             path: directory.as_ref().map(DataDirectory::database),
             fsync: options.fsync,
             create: options.create,
+            max_resources: options.max_resources,
             clock: options.clock.clone(),
         })?);
         let local = Arc::new(Local { log, database: database.clone(), directory: Mutex::new(directory) });

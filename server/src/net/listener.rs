@@ -1,20 +1,33 @@
 //! Listening sockets and the connections they accept.
 
-use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, time::Duration};
+use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
+    time::Instant,
 };
 use tonic::body::Body;
 use tower::Service;
 
-use super::{address::Address, connection, exchange::RequestBody, workers::Assigner};
+use super::{
+    address::Address,
+    bell::Bell,
+    connection::{self, Terms},
+    exchange::RequestBody,
+    refusal::Refusal,
+    workers::Assigner,
+};
+use crate::limits::{Admission, Ledger};
 
 /// Pause after a failed accept that is not the peer's doing, such as no free descriptor: nothing
 /// tells when one is free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection over the limit has for the call by whose answer it hears so.
+const REFUSAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Socket {
@@ -51,8 +64,13 @@ impl Listener {
 
     /// Accepts connections for `workers` to serve with `service`, until the sender of `stopped` is
     /// gone.
-    pub async fn accept<S>(self, service: S, workers: Assigner, mut stopped: watch::Receiver<()>)
-    where
+    pub async fn accept<S>(
+        self,
+        service: S,
+        ledger: Arc<Ledger>,
+        workers: Assigner,
+        mut stopped: watch::Receiver<()>,
+    ) where
         S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>
             + Clone
             + Send
@@ -65,17 +83,22 @@ impl Listener {
                 _ = stopped.changed() => break,
                 accepted = self.accept_one() => accepted,
             };
-            let (service, stop) = (service.clone(), stop.clone());
+            let admission = match &accepted {
+                Ok(_) => ledger.connections.admit(),
+                Err(_) => Admission::Closed,
+            };
+            let (service, ledger, stop) = (service.clone(), ledger.clone(), stop.clone());
             match accepted {
+                Ok(_) if matches!(admission, Admission::Closed) => {}
                 Ok(Accepted::Tcp(stream)) => workers.assign(move |bell| async move {
                     match TcpStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, service, bell, stop).await,
+                        Ok(stream) => serve(stream, service, ledger, admission, bell, stop).await,
                         Err(e) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),
                 Ok(Accepted::Unix(stream)) => workers.assign(move |bell| async move {
                     match UnixStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, service, bell, stop).await,
+                        Ok(stream) => serve(stream, service, ledger, admission, bell, stop).await,
                         Err(e) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),
@@ -97,6 +120,32 @@ impl Listener {
             }
             Socket::Unix(socket) => Ok(Accepted::Unix(socket.accept().await?.0.into_std()?)),
         }
+    }
+}
+
+/// Serves a connection that was admitted, or gives it the answer that it was not.
+async fn serve<I, S>(
+    stream: I,
+    service: S,
+    ledger: Arc<Ledger>,
+    admission: Admission,
+    bell: Arc<Bell>,
+    stopped: watch::Receiver<()>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+{
+    // For all that comes before the first call.
+    let ready_by = Instant::now() + ledger.limits.handshake_timeout;
+    let terms = |refused| Terms { ledger, refused, ready_by };
+    match admission {
+        Admission::Open(_place) => connection::serve(stream, service, terms(false), bell, stopped).await,
+        Admission::Refused(_place, status) => {
+            let refusal = connection::serve(stream, Refusal(status), terms(true), bell, stopped);
+            // One that calls nothing gets no answer.
+            let _ = tokio::time::timeout(REFUSAL, refusal).await;
+        }
+        Admission::Closed => {}
     }
 }
 

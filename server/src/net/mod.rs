@@ -9,7 +9,10 @@ mod connection;
 mod cork;
 mod dispatch;
 mod exchange;
+mod frames;
 mod listener;
+mod refusal;
+mod warden;
 mod workers;
 
 use std::{io, sync::Arc, time::Duration};
@@ -29,6 +32,7 @@ use workers::Workers;
 use crate::{
     Engine,
     access::Authority,
+    limits::{Ledger, Limits},
     services::{Gate, Routes},
 };
 
@@ -67,14 +71,14 @@ impl Server {
         self.listeners.iter().map(Listener::address)
     }
 
-    /// Serves `engine` to those whom `authority` knows (`None`: to anybody) until `stop` resolves, then stops in order: no new connections and calls,
+    /// Serves `engine` within `limits` to those whom `authority` knows (`None`: to anybody) until `stop` resolves, then stops in order: no new connections and calls,
     /// waiting calls end with UNAVAILABLE, the engine commits and closes. Connections that have
     /// not ended after [`GRACE`] are cut: a peer that does not read must not hold up the stop.
     /// Tells whether the engine was closed by then.
     pub async fn serve(
         self,
         engine: Engine,
-        max_message_bytes: usize,
+        limits: Limits,
         authority: Option<Arc<dyn Authority>>,
         stop: impl Future<Output = ()>,
     ) -> bool {
@@ -83,7 +87,8 @@ impl Server {
         for service in dispatch::SERVICE_NAMES {
             reporter.set_service_status(service, serving).await;
         }
-        let routes = Routes::new(engine.clone(), max_message_bytes);
+        let ledger = Arc::new(Ledger::new(limits));
+        let routes = Routes::new(engine.clone(), ledger.limits.max_message_bytes, ledger.tenants.clone());
         let gate = Gate::new(Dispatch::new(routes, health, dispatch::reflection()), authority);
 
         let mut workers = match Workers::start() {
@@ -96,7 +101,12 @@ impl Server {
         let (stopping, stopped) = watch::channel(());
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            accepting.spawn(listener.accept(gate.clone(), workers.assigner(), stopped.clone()));
+            accepting.spawn(listener.accept(
+                gate.clone(),
+                ledger.clone(),
+                workers.assigner(),
+                stopped.clone(),
+            ));
         }
         stop.await;
 

@@ -53,6 +53,7 @@ fn options(path: Option<&Path>, clock: &Arc<TestClock>) -> DatabaseOptions {
         path: path.map(Path::to_owned),
         fsync: FsyncPolicy::Always,
         create: true,
+        max_resources: usize::MAX,
         clock: Clock::Test(clock.clone()),
     }
 }
