@@ -11,8 +11,8 @@ use std::{
 
 use flowmesh_server::{
     Engine, EngineOptions,
+    limits::Limits,
     net::{Address, Server},
-    services::DEFAULT_MAX_MESSAGE_BYTES,
 };
 use tempfile::TempDir;
 
@@ -61,7 +61,7 @@ static SOCKET: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
     let engine = Engine::open(&EngineOptions::memory()).expect("an engine in memory");
     let server = runtime.block_on(Server::bind(&[address])).expect("a unix socket");
     std::thread::spawn(move || {
-        runtime.block_on(server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, None, std::future::pending()))
+        runtime.block_on(server.serve(engine, Limits::default(), None, std::future::pending()))
     });
     (dir, socket)
 });

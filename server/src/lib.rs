@@ -23,6 +23,7 @@ pub mod disk;
 pub mod engine;
 pub mod error;
 pub mod ids;
+pub mod limits;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(feature = "net")]

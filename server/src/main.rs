@@ -1,6 +1,7 @@
 //! The server binary: reads its settings, opens the data directory, serves until told to stop.
 
 mod cli;
+mod descriptors;
 mod settings;
 mod token;
 
@@ -93,11 +94,13 @@ fn refuse(message: String) -> ! {
 
 fn serve(settings: &InForce, certificates: Option<CertificateFiles>) -> ExitCode {
     log_to_stderr(settings);
+    descriptors::provide(settings.max_connections.into());
 
     let options = EngineOptions {
         data_dir: Some(settings.data_dir.clone()),
         fsync: settings.fsync,
         create: !settings.no_create,
+        max_resources: settings.max_resources as usize,
         clock: Clock::System,
     };
     let engine = match Engine::open(&options) {
@@ -161,8 +164,8 @@ async fn run(settings: &InForce, certificates: Option<CertificateFiles>, engine:
         tracing::warn!("tokens can be read on their way to {address}: there is no TLS, see --tls-cert");
     }
     tell_manager(NotifyState::Ready);
-    let (limit, stop) = (settings.max_message_bytes as usize, asked_to_stop(terminate, interrupt));
-    if server.serve(engine, limit, authority, stop).await {
+    let stop = asked_to_stop(terminate, interrupt);
+    if server.serve(engine, settings.limits(), authority, stop).await {
         tracing::info!("stopped");
         ExitCode::SUCCESS
     } else {

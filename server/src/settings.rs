@@ -6,18 +6,24 @@
 use std::{
     fmt::Display,
     fs,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use flowmesh_server::{
     FsyncPolicy,
+    limits::Limits,
     net::{Address, CertificateFiles},
     services::DEFAULT_MAX_MESSAGE_BYTES,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tracing::level_filters::LevelFilter;
+
+/// A name costs a few hundred bytes of memory.
+const DEFAULT_MAX_RESOURCES: u32 = 100_000;
 
 /// What can be set.
 #[derive(Debug, Default, Args, Deserialize)]
@@ -47,6 +53,54 @@ pub struct Settings {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub max_message_bytes: Option<u32>,
+
+    /// Largest head of a request, in bytes, 32 per field beside its text. Default 16384.
+    #[arg(long, value_name = "BYTES", env = "FLOWMESH_MAX_HEADER_BYTES")]
+    pub max_header_bytes: Option<NonZeroU32>,
+
+    /// Open connections; one more is told so and closed. Default 10000.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_CONNECTIONS")]
+    pub max_connections: Option<NonZeroU32>,
+
+    /// Calls of one connection at a time, subscriptions and long polls among them; clients keep further
+    /// ones back. Default 1024.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_CALLS")]
+    pub max_calls: Option<NonZeroU32>,
+
+    /// Open subscriptions of one tenant. Default 10000.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_SUBSCRIPTIONS")]
+    pub max_subscriptions: Option<NonZeroU32>,
+
+    /// Waiting long polls of one tenant. Default 10000.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_WAITERS")]
+    pub max_waiters: Option<NonZeroU32>,
+
+    /// Streams, queues and stores, each, that a tenant may have. Default 100000.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_RESOURCES")]
+    pub max_resources: Option<NonZeroU32>,
+
+    /// Memory for replies that are not read and requests that are not finished; above it, those who
+    /// hold the most lose theirs. Default 268435456.
+    #[arg(long, value_name = "BYTES", env = "FLOWMESH_MAX_BUFFERED_BYTES")]
+    pub max_buffered_bytes: Option<NonZeroU32>,
+
+    /// HTTP/2 frames without content (pings, resets, settings ...) per second of one connection; one
+    /// that sends more is closed. Default 1000.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_CONTROL_FRAMES")]
+    pub max_control_frames: Option<NonZeroU32>,
+
+    /// Time for a new connection to get ready for calls. Default 10.
+    #[arg(long, value_name = "SECONDS", env = "FLOWMESH_HANDSHAKE_TIMEOUT")]
+    pub handshake_timeout: Option<NonZeroU32>,
+
+    /// After this long without a call a connection is closed; 0 for never. Default 3600.
+    #[arg(long, value_name = "SECONDS", env = "FLOWMESH_IDLE_TIMEOUT")]
+    pub idle_timeout: Option<u32>,
+
+    /// After this long without a word a peer is asked whether it lives, and cut off unless it answers
+    /// within 20 seconds; 0 for never. Default 120.
+    #[arg(long, value_name = "SECONDS", env = "FLOWMESH_KEEPALIVE")]
+    pub keepalive: Option<u32>,
 
     /// Do not create streams, queues and stores on first use; calls that need one answer NOT_FOUND.
     #[arg(
@@ -123,16 +177,35 @@ impl Settings {
 
     /// These, and where they say nothing, the others.
     pub fn or(self, other: Self) -> Self {
-        either!(self, other: listen, data_dir, fsync, max_message_bytes, no_create, tokens, tls_cert, tls_key, tls_client_ca, insecure, log_level, log_format)
+        either!(self, other: listen, data_dir, fsync, max_message_bytes, max_header_bytes, max_connections, max_calls, max_subscriptions, max_waiters, max_resources, max_buffered_bytes, max_control_frames, handshake_timeout, idle_timeout, keepalive, no_create, tokens, tls_cert, tls_key, tls_client_ca, insecure, log_level, log_format)
     }
 
     /// With the defaults where nothing is said.
     pub fn in_force(self) -> InForce {
+        let limits = Limits::default();
+        let seconds = |time: Option<Duration>| time.map_or(0, |time| time.as_secs() as u32);
         InForce {
             listen: self.listen.unwrap_or_else(|| vec![Address::default()]),
             data_dir: self.data_dir.unwrap_or_else(|| "flowmesh-data".into()),
             fsync: self.fsync.unwrap_or_default(),
             max_message_bytes: self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES as u32),
+            max_header_bytes: self.max_header_bytes.map_or(limits.max_header_bytes, NonZeroU32::get),
+            max_connections: self.max_connections.map_or(limits.max_connections as u32, NonZeroU32::get),
+            max_calls: self.max_calls.map_or(limits.max_calls, NonZeroU32::get),
+            max_subscriptions: self
+                .max_subscriptions
+                .map_or(limits.max_subscriptions as u32, NonZeroU32::get),
+            max_waiters: self.max_waiters.map_or(limits.max_waiters as u32, NonZeroU32::get),
+            max_resources: self.max_resources.map_or(DEFAULT_MAX_RESOURCES, NonZeroU32::get),
+            max_buffered_bytes: self
+                .max_buffered_bytes
+                .map_or(limits.max_buffered_bytes as u32, NonZeroU32::get),
+            max_control_frames: self.max_control_frames.map_or(limits.max_control_frames, NonZeroU32::get),
+            handshake_timeout: self
+                .handshake_timeout
+                .map_or(seconds(Some(limits.handshake_timeout)), NonZeroU32::get),
+            idle_timeout: self.idle_timeout.unwrap_or(seconds(limits.idle_timeout)),
+            keepalive: self.keepalive.unwrap_or(seconds(limits.keepalive)),
             no_create: self.no_create.unwrap_or_default(),
             tokens: self.tokens,
             tls_cert: self.tls_cert,
@@ -154,6 +227,17 @@ pub struct InForce {
     #[serde(serialize_with = "to_text")]
     pub fsync: FsyncPolicy,
     pub max_message_bytes: u32,
+    pub max_header_bytes: u32,
+    pub max_connections: u32,
+    pub max_calls: u32,
+    pub max_subscriptions: u32,
+    pub max_waiters: u32,
+    pub max_resources: u32,
+    pub max_buffered_bytes: u32,
+    pub max_control_frames: u32,
+    pub handshake_timeout: u32,
+    pub idle_timeout: u32,
+    pub keepalive: u32,
     pub no_create: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<PathBuf>,
@@ -169,6 +253,24 @@ pub struct InForce {
 }
 
 impl InForce {
+    /// The limits of the network server.
+    pub fn limits(&self) -> Limits {
+        let unless_zero = |seconds: u32| (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        Limits {
+            max_message_bytes: self.max_message_bytes as usize,
+            max_header_bytes: self.max_header_bytes,
+            max_connections: self.max_connections as usize,
+            max_calls: self.max_calls,
+            max_subscriptions: self.max_subscriptions as usize,
+            max_waiters: self.max_waiters as usize,
+            max_buffered_bytes: self.max_buffered_bytes as usize,
+            max_control_frames: self.max_control_frames,
+            handshake_timeout: Duration::from_secs(self.handshake_timeout.into()),
+            idle_timeout: unless_zero(self.idle_timeout),
+            keepalive: unless_zero(self.keepalive),
+        }
+    }
+
     /// As a file would have them.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("texts, numbers and lists of texts are TOML")

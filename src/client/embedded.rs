@@ -111,6 +111,7 @@ impl Embedded {
                 Fsync::None => FsyncPolicy::None,
             },
             create: options.create,
+            max_resources: usize::MAX,
             clock: clock.clone().map_or(Clock::System, Clock::Test),
         };
         Ok(Self { options, clock, clock_moves })

@@ -8,8 +8,8 @@ use flowmesh_proto::wire::encode_event;
 use flowmesh_server::{
     Engine, EngineOptions,
     access::Authority,
+    limits::Limits,
     net::{Address, Server},
-    services::DEFAULT_MAX_MESSAGE_BYTES,
 };
 
 use crate::open;
@@ -39,7 +39,7 @@ pub fn serve_for(
             let server = change(Server::bind(&[address]).await.expect("bind"));
             let address = server.addresses().next().expect("an address").to_string();
             sender.send(address).expect("the test waits");
-            server.serve(engine, DEFAULT_MAX_MESSAGE_BYTES, authority, std::future::pending()).await
+            server.serve(engine, Limits::default(), authority, std::future::pending()).await
         })
     });
     bound.recv().expect("the server starts")

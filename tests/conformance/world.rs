@@ -18,6 +18,7 @@ use flowmesh_server::{
     Engine, EngineOptions,
     access::Authority,
     clock::{Clock, SECOND_NS, TestClock},
+    limits::Limits,
     net::{Address, CertificateFiles, Certificates, Server},
     services::{DEFAULT_MAX_MESSAGE_BYTES, Services},
 };
@@ -225,7 +226,8 @@ async fn serve(
         // A dropped sender means that the test is over.
         let _ = stopped.await;
     };
-    let served = tokio::spawn(server.serve(engine, setup.max_message_bytes, setup.authority, stopped));
+    let limits = Limits { max_message_bytes: setup.max_message_bytes, ..Limits::default() };
+    let served = tokio::spawn(server.serve(engine, limits, setup.authority, stopped));
     let channel = match (address, authority) {
         (Address::Tcp(address), Some(authority)) => crate::encrypted::channel(address, authority).await,
         (Address::Tcp(address), None) => connect(format!("http://{address}")).await,

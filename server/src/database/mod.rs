@@ -70,6 +70,8 @@ pub struct DatabaseOptions {
     pub fsync: FsyncPolicy,
     /// Whether calls that need a queue or store create it.
     pub create: bool,
+    /// Queues and stores, each, that a tenant may have. Dead-letter queues are made all the same.
+    pub max_resources: usize,
     /// The clock.
     pub clock: Clock,
     /// Pages in the WAL from which on they are copied into the file.
@@ -82,6 +84,7 @@ impl Default for DatabaseOptions {
             place: None,
             fsync: FsyncPolicy::Always,
             create: true,
+            max_resources: usize::MAX,
             clock: Clock::System,
             checkpoint_pages: 2_000,
         }
@@ -265,8 +268,8 @@ impl Open {
             return Err(OpenError::Refused(Error::internal(why)));
         };
         let ids = JobIds::new(key);
-        let queues = Queues::load(&conn)?;
-        let values = Values::load(&conn)?;
+        let queues = Queues::load(&conn, options.max_resources)?;
+        let values = Values::load(&conn, options.max_resources)?;
         let lease_end = Arc::new(AtomicI64::new(first_expiry(&conn)?));
         drop(conn);
         let stores = values.ids();

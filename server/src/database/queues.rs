@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{job_id::JobIds, retry, waiters::Waiter};
 use crate::{
     error::{Error, Result},
+    limits::Census,
     resource::ResourceName,
 };
 
@@ -56,10 +57,10 @@ pub(super) struct Queue {
 }
 
 /// All queues.
-#[derive(Default)]
 pub(super) struct Queues {
     by_id: HashMap<i64, Queue>,
     by_name: HashMap<ResourceName, i64>,
+    census: Census,
     last_id: i64,
     changed: Vec<i64>,
     /// When queues with waiters want attention: (instant, queue).
@@ -71,8 +72,17 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut queues = Self::default();
+    pub(super) fn load(conn: &Connection, max_queues: usize) -> rusqlite::Result<Self> {
+        let mut queues = Self {
+            by_id: HashMap::new(),
+            by_name: HashMap::new(),
+            census: Census::new("queues", max_queues),
+            last_id: 0,
+            changed: Vec::new(),
+            alarms: BTreeSet::new(),
+            to_serve: Vec::new(),
+            next_expiry: 0,
+        };
         queues.reload(conn)?;
         Ok(queues)
     }
@@ -107,6 +117,7 @@ impl Queues {
             by_id.insert(id, queue);
         }
         self.by_name = by_id.iter().map(|(id, q)| (q.name.clone(), *id)).collect();
+        self.census.recount(self.by_name.keys());
         self.last_id = by_id.keys().copied().max().unwrap_or(0);
         let gone =
             std::mem::replace(&mut self.by_id, by_id).into_values().flat_map(|queue| queue.waiters).collect();
@@ -161,7 +172,10 @@ impl Queues {
     /// The queue, made if the engine makes queues on use.
     pub(super) fn wanted(&mut self, tx: &Tx<'_>, name: &ResourceName) -> Step<i64> {
         match self.existing(name) {
-            Err(_) if tx.create => Ok(Ok(self.created(tx, name)?)),
+            Err(_) if tx.create => match self.census.admit(name, 0) {
+                Ok(()) => Ok(Ok(self.created(tx, name)?)),
+                Err(e) => Ok(Err(e)),
+            },
             found => Ok(found),
         }
     }
@@ -176,6 +190,7 @@ impl Queues {
             .prepare_cached("INSERT INTO queues VALUES (?1, ?2, 0, 0, 0, 0, 0, 0)")?
             .execute(params![id, name.as_str()])?;
         self.last_id = id;
+        self.census.count(name);
         self.by_name.insert(name.clone(), id);
         self.by_id.insert(id, Queue::new(name.clone()));
         Ok(id)

@@ -15,7 +15,7 @@ use super::{
     queues::{Step, Tx},
     read_lock, write_lock,
 };
-use crate::{clock::SECOND_NS, error::Error, resource::ResourceName};
+use crate::{clock::SECOND_NS, error::Error, limits::Census, resource::ResourceName};
 
 /// Expired keys removed in one transaction.
 const SWEEP_STEP: i64 = 1_000;
@@ -28,15 +28,21 @@ pub(super) struct Values {
     ids: StoreIds,
     /// Made in this transaction; published when it is stored.
     created: HashMap<ResourceName, i64>,
+    census: Census,
     last_id: i64,
     /// No key expires before this.
     pub(super) next_expiry: i64,
 }
 
 impl Values {
-    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut values =
-            Self { ids: StoreIds::default(), created: HashMap::new(), last_id: 0, next_expiry: i64::MAX };
+    pub(super) fn load(conn: &Connection, max_stores: usize) -> rusqlite::Result<Self> {
+        let mut values = Self {
+            ids: StoreIds::default(),
+            created: HashMap::new(),
+            census: Census::new("KV stores", max_stores),
+            last_id: 0,
+            next_expiry: i64::MAX,
+        };
         values.reload(conn)?;
         Ok(values)
     }
@@ -52,6 +58,7 @@ impl Values {
             .query_map([], |r| Ok((ResourceName::from_stored(r.get(0)?), r.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         self.last_id = stored.values().copied().max().unwrap_or(0);
+        self.census.recount(stored.keys());
         *write_lock(&self.ids) = stored;
         self.created.clear();
         self.next_expiry = first_expiry(conn)?;
@@ -80,11 +87,15 @@ impl Values {
         let id = match self.id(store) {
             Some(id) => id,
             None if tx.create => {
+                if let Err(e) = self.census.admit(store, 0) {
+                    return Ok(Err(e));
+                }
                 let id = self.last_id + 1;
                 tx.conn
                     .prepare_cached("INSERT INTO stores VALUES (?1, ?2)")?
                     .execute(params![id, store.as_str()])?;
                 self.last_id = id;
+                self.census.count(store);
                 self.created.insert(store.clone(), id);
                 id
             }

@@ -32,6 +32,7 @@ impl Engine {
         let log = LogOptions {
             fsync: options.fsync,
             create: options.create,
+            max_streams: options.max_resources,
             clock: options.clock.clone(),
             ..LogOptions::default()
         };
@@ -39,6 +40,7 @@ impl Engine {
             place: directory.as_ref().map(|directory| Place::file(directory.database())),
             fsync: options.fsync,
             create: options.create,
+            max_resources: options.max_resources,
             clock: options.clock.clone(),
             ..DatabaseOptions::default()
         };

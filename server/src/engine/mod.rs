@@ -29,6 +29,8 @@ pub struct EngineOptions {
     pub fsync: FsyncPolicy,
     /// Whether calls that need a stream, queue or store create it.
     pub create: bool,
+    /// Streams, queues and stores, each, that a tenant may have; those that are there stay.
+    pub max_resources: usize,
     /// The clock.
     pub clock: Clock,
 }
@@ -41,7 +43,13 @@ impl EngineOptions {
 
     /// Storage in memory with the defaults of the contract.
     pub fn memory() -> Self {
-        Self { data_dir: None, fsync: FsyncPolicy::Always, create: true, clock: Clock::System }
+        Self {
+            data_dir: None,
+            fsync: FsyncPolicy::Always,
+            create: true,
+            max_resources: usize::MAX,
+            clock: Clock::System,
+        }
     }
 }
 

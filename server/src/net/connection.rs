@@ -10,15 +10,20 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use h2::server::{Builder, Connection};
+use h2::{
+    Ping, PingPong, Reason,
+    server::{Builder, Connection},
+};
 use http::{Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
+    time::{Instant, timeout_at},
 };
 use tonic::body::Body;
 use tower::Service;
@@ -27,7 +32,10 @@ use super::{
     bell::{Bell, Rope},
     cork::Cork,
     exchange::{RequestBody, exchange},
+    frames::{Gauge, Metered},
+    warden::{Order, Warden},
 };
+use crate::limits::{Account, Ledger};
 
 /// Unread request bytes per call. A window limits throughput to one window per round trip:
 /// 1 MiB fills a gigabit up to 8 ms of distance.
@@ -39,85 +47,159 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const MAX_FRAME: u32 = 256 << 10;
 /// Reply bytes a call may have waiting for a slow peer, beside one batch of messages.
 const SEND_BUFFER: usize = 256 << 10;
-/// Each subscription and each long poll holds a stream as long as it lasts, beside the calls: the
-/// usual 200 would let a client's own subscribers starve its calls. An idle stream costs a few
-/// kilobytes, so 1,024 bound a connection to a few megabytes.
-const MAX_STREAMS: u32 = 1024;
-/// Request headers are a path, a token and little else.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Resets of one connection that h2 remembers at a time, its own and the peer's before their call
+/// was looked at; the pace of resets is limited besides ([`crate::limits`]).
+const MAX_RESETS: usize = 128;
+
+/// New calls are begun this many at a time; a connection that goes on with it for longer than
+/// `TURN` lets others pass in between.
+const AT_ONCE: usize = 32;
+const TURN: Duration = Duration::from_millis(1);
+
+/// What a connection is served under.
+pub struct Terms {
+    pub ledger: Arc<Ledger>,
+    /// It is one too many: it is served until it has had an answer.
+    pub refused: bool,
+    /// When it must be ready for calls.
+    pub ready_by: Instant,
+}
 
 /// Serves one connection until it ends; once the sender of `stopped` is gone, until its calls have.
 /// Other threads wake it by `bell`.
-pub async fn serve<I, S>(io: I, service: S, bell: Arc<Bell>, stopped: watch::Receiver<()>)
+pub async fn serve<I, S>(io: I, service: S, terms: Terms, bell: Arc<Bell>, stopped: watch::Receiver<()>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
+    let limits = &terms.ledger.limits;
+    let gauge = Gauge::new(limits.max_control_frames);
+    let account = terms.ledger.memory.account();
     let handshake = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
         .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_BYTES)
-        .handshake(Cork::new(io));
-    let end = match handshake.await {
-        Ok(connection) => calls(connection, service, Rope::new(bell), stopped).await,
-        Err(e) => Err(e),
+        .max_concurrent_streams(limits.max_calls)
+        .max_concurrent_reset_streams(MAX_RESETS)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        // Up to twice the limit a call gets an answer that says what is wrong.
+        .max_header_list_size(limits.max_header_bytes.saturating_mul(2))
+        .handshake(Metered::new(Cork::new(io), gauge.clone(), account.clone()));
+    let end = match timeout_at(terms.ready_by, handshake).await {
+        Ok(Ok(connection)) => {
+            let warden = Warden::new(terms.ledger.clone(), gauge.clone(), account.clone(), terms.ready_by);
+            let measures = (gauge, account, warden);
+            calls(connection, service, terms, measures, Rope::new(bell), stopped).await
+        }
+        Ok(Err(e)) => Err(End::Failed(e)),
+        Err(_) => Err(End::Cut("it did not begin to speak HTTP/2 in time (--handshake-timeout)")),
     };
     if let Err(e) = end {
-        tracing::debug!("a connection failed: {e}");
+        tracing::debug!("a connection ended: {e}");
     }
+}
+
+/// Why a connection ended that was not closed in order.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error(transparent)]
+    Failed(#[from] h2::Error),
+    #[error("{0}")]
+    Cut(&'static str),
 }
 
 /// Reads calls and answers them. Those that still wait when the connection ends are dropped.
 async fn calls<I, S>(
     mut connection: Connection<I, Bytes>,
     mut service: S,
+    terms: Terms,
+    (gauge, account, mut warden): (Gauge, Arc<Account>, Warden),
     mut rope: Rope,
     mut stopped: watch::Receiver<()>,
-) -> Result<(), h2::Error>
+) -> Result<(), End>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
+    let max_header_bytes = terms.ledger.limits.max_header_bytes;
+    let mut pings = connection.ping_pong();
     let mut calls = FuturesUnordered::new();
     let mut stop = pin!(stopped.changed());
     let mut stopping = false;
+    let mut answered = false;
     poll_fn(move |cx| {
         if !stopping && stop.as_mut().poll(cx).is_ready() {
             stopping = true;
             connection.graceful_shutdown();
         }
+        gauge.begin_turn();
+        let began = std::time::Instant::now();
         loop {
             // Replies that are ready leave with the write of the next `poll_accept`.
             let mut replies = Context::from_waker(rope.waker(cx));
-            while let Poll::Ready(Some(())) = calls.poll_next_unpin(&mut replies) {}
+            while let Poll::Ready(Some(())) = calls.poll_next_unpin(&mut replies) {
+                answered = true;
+            }
+            if answered && terms.refused && !stopping {
+                stopping = true;
+                connection.graceful_shutdown();
+                warden.leaves();
+            }
             let before = calls.len();
-            while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+            while calls.len() < before + AT_ONCE
+                && let Poll::Ready(accepted) = connection.poll_accept(cx)
+            {
                 match accepted {
-                    Some(Ok((request, respond))) => calls.push(exchange(&mut service, request, respond)),
-                    Some(Err(e)) => return Poll::Ready(Err(e)),
+                    Some(Ok((request, respond))) => {
+                        calls.push(exchange(&mut service, request, respond, &account, max_header_bytes));
+                    }
+                    Some(Err(e)) => return Poll::Ready(Err(e.into())),
                     None => return Poll::Ready(Ok(())),
                 }
             }
-            if calls.len() == before {
+            if calls.len() > before {
+                if began.elapsed() < TURN {
+                    continue;
+                }
+                // The calls that came in are begun when the others have had their turn.
+                cx.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            // An order is carried out by the next `poll_accept`.
+            match warden.poll(cx, !calls.is_empty()) {
+                Order::Stay => return Poll::Pending,
+                Order::Ask => ask(&mut pings, cx),
+                Order::Leave => connection.graceful_shutdown(),
+                Order::Calm => connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
+                Order::Cut(why) => return Poll::Ready(Err(End::Cut(why))),
             }
         }
     })
     .await
 }
 
+/// Sends a ping. Whatever comes in afterwards is answer enough.
+fn ask(pings: &mut Option<PingPong>, cx: &mut Context<'_>) {
+    if let Some(pings) = pings {
+        // Takes the answer to the last one, or this one cannot leave.
+        let _ = pings.poll_pong(cx);
+        if let Err(e) = pings.send_ping(Ping::opaque()) {
+            tracing::debug!("a ping cannot be sent: {e}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::sync::Mutex;
 
     use http_body::Body as _;
     use tokio::io::duplex;
     use tower::service_fn;
 
     use super::*;
+    use crate::limits::Limits;
 
     /// The whole body of a request that holds a number.
     async fn number(request: Request<RequestBody>) -> usize {
@@ -146,7 +228,10 @@ mod tests {
         });
         let (near, far) = duplex(1 << 16);
         let (stopping, stopped) = watch::channel(());
-        let server = tokio::spawn(serve(far, service, Bell::new(), stopped));
+        let ledger = Arc::new(Ledger::new(Limits::default()));
+        let terms =
+            Terms { ready_by: Instant::now() + ledger.limits.handshake_timeout, ledger, refused: false };
+        let server = tokio::spawn(serve(far, service, terms, Bell::new(), stopped));
         let (mut client, connection) = h2::client::handshake(near).await.unwrap();
         let connection = tokio::spawn(connection);
         let mut replies = Vec::new();

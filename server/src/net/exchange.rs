@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,109 +13,289 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as _, Frame};
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, codegen::StdError};
 use tower::Service;
 
-/// The body of a request. The peer may send more as soon as a part of it was taken.
-pub struct RequestBody(RecvStream);
+use crate::{
+    limits::{self, Account, Charge},
+    services::Slack,
+};
+
+/// What a request that is not complete costs beside its bytes: the call that waits for the rest.
+const INCOMPLETE: usize = 8 << 10;
+/// A reply below this that is all of it is not charged for: there is one per call at most.
+const SMALL_REPLY: usize = 1 << 10;
+/// A subscriber that takes nothing for this long gives up what was fetched for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The body of a request. The peer may send more as soon as a part of it was taken; what is taken
+/// is charged until the request is complete.
+pub struct RequestBody {
+    stream: RecvStream,
+    account: Arc<Account>,
+    /// Once it is known that there is more to come.
+    charge: Option<Charge>,
+    /// While more is waited for.
+    to_shed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl RequestBody {
+    fn charge(&mut self, bytes: usize) {
+        match &mut self.charge {
+            Some(charge) => charge.add(bytes),
+            None => self.charge = Some(self.account.charge(INCOMPLETE + bytes)),
+        }
+    }
+}
 
 impl http_body::Body for RequestBody {
     type Data = Bytes;
-    type Error = h2::Error;
+    type Error = StdError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if let Some(data) = ready!(self.0.poll_data(cx)) {
-            let data = data?;
-            self.0.flow_control().release_capacity(data.len())?;
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        match self.stream.poll_data(cx) {
+            Poll::Ready(Some(data)) => {
+                let data = data?;
+                self.stream.flow_control().release_capacity(data.len())?;
+                if !self.stream.is_end_stream() {
+                    self.charge(data.len());
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Poll::Ready(None) => {
+                let trailers = ready!(self.stream.poll_trailers(cx))?;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Poll::Pending => {
+                if self.charge.is_none() {
+                    self.charge(0);
+                }
+                // One that holds nothing need not give anything up.
+                if self.charge.as_ref().is_none_or(|charge| charge.bytes() <= INCOMPLETE) {
+                    return Poll::Pending;
+                }
+                let account = self.account.clone();
+                let to_shed = self.to_shed.get_or_insert_with(|| Box::pin(account.to_shed()));
+                match to_shed.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Some(Err(account.refusal().into()))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
         }
-        self.0.poll_trailers(cx).map(|trailers| Some(trailers.transpose()?.map(Frame::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.stream.is_end_stream()
     }
 }
 
 /// Makes the call that `request` asks for; the future answers it by `respond`. Ends early when the
-/// caller takes the call back.
+/// caller takes the call back. What peers make it hold is charged to `account`.
 pub fn exchange<S>(
     service: &mut S,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    account: &Arc<Account>,
+    max_header_bytes: u32,
 ) -> impl Future<Output = ()> + use<S>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
     let limit = timeout(request.headers());
-    let call = service.call(request.map(RequestBody));
+    let account = account.clone();
+    let call = if header_bytes(&request) > max_header_bytes as usize {
+        let what = "the headers of the call are too large";
+        Err(limits::exhausted(what, "--max-header-bytes", max_header_bytes))
+    } else if account.is_stuck() {
+        Err(account.refusal())
+    } else {
+        let body = |stream| RequestBody { stream, account: account.clone(), charge: None, to_shed: None };
+        Ok(service.call(request.map(body)))
+    };
     async move {
-        let reply = {
-            let mut call = pin!(within(limit, call));
-            poll_fn(|cx| {
-                if let Poll::Ready(reply) = call.as_mut().poll(cx) {
-                    return Poll::Ready(Some(reply));
-                }
-                respond.poll_reset(cx).map(|_| None)
-            })
-            .await
+        let reply = match call {
+            Err(refusal) => Some(refusal.into_http()),
+            Ok(call) => {
+                let mut call = pin!(within(limit, call));
+                poll_fn(|cx| {
+                    if let Poll::Ready(reply) = call.as_mut().poll(cx) {
+                        return Poll::Ready(Some(reply));
+                    }
+                    respond.poll_reset(cx).map(|_| None)
+                })
+                .await
+            }
         };
         let Some(reply) = reply else { return };
-        if let Err(e) = send(reply, &mut respond).await {
+        if let Err(e) = send(reply, &mut respond, &account).await {
             tracing::debug!("a reply could not be sent: {e}");
             respond.send_reset(Reason::INTERNAL_ERROR);
         }
     }
 }
 
-async fn send(reply: Response<Body>, respond: &mut SendResponse<Bytes>) -> Result<(), SendError> {
-    let (head, body) = reply.into_parts();
+/// The size of a request's head as HTTP/2 counts it; its fixed fields are short but for the path.
+fn header_bytes(request: &Request<RecvStream>) -> usize {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    fields.sum::<usize>() + request.uri().path().len() + 32
+}
+
+async fn send(
+    reply: Response<Body>,
+    respond: &mut SendResponse<Bytes>,
+    account: &Arc<Account>,
+) -> Result<(), SendError> {
+    let (mut head, body) = reply.into_parts();
+    let slack = head.extensions.remove::<Slack>();
     let ends = body.is_end_stream();
-    let mut stream = respond.send_response(Response::from_parts(head, ()), ends)?;
+    let stream = respond.send_response(Response::from_parts(head, ()), ends)?;
     if ends {
         return Ok(());
     }
-    let mut body = pin!(body);
+    let mut reply = Reply { body: pin!(body), early: None, stream, slack, account };
+    let mut sent = false;
     loop {
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-            // Nothing to say yet; the caller may no longer want to hear it.
-            Poll::Pending => stream.poll_reset(cx).map(|_| None),
-            Poll::Ready(frame) => Poll::Ready(Some(frame)),
-        });
-        let Some(frame) = frame.await else { return Ok(()) };
-        match frame.transpose()?.map(Frame::into_data) {
-            None => return Ok(stream.send_data(Bytes::new(), true)?),
-            Some(Ok(data)) => {
-                if !send_data(data, &mut stream).await? {
-                    return Ok(());
-                }
+        let frame = match reply.early.take() {
+            Some(frame) => frame,
+            None => match reply.next().await {
+                Some(frame) => frame,
+                None => return Ok(()),
+            },
+        };
+        let data = match frame.transpose()?.map(Frame::into_data) {
+            None => return Ok(reply.stream.send_data(Bytes::new(), true)?),
+            Some(Ok(data)) => data,
+            Some(Err(frame)) => match frame.into_trailers() {
+                Ok(trailers) => return Ok(reply.stream.send_trailers(trailers)?),
+                Err(_) => continue,
+            },
+        };
+        let data = if sent || data.len() >= SMALL_REPLY { account.hold(data) } else { data };
+        sent = true;
+        match reply.send(data).await? {
+            Sent::All => {}
+            Sent::Gone => return Ok(()),
+            Sent::Shed if account.is_blocked() => {
+                // Frees what the HTTP/2 library has of it as well.
+                reply.stream.send_reset(Reason::ENHANCE_YOUR_CALM);
+                return Ok(());
             }
-            Some(Err(frame)) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    return Ok(stream.send_trailers(trailers)?);
-                }
+            Sent::Shed => {
+                let mut trailers = HeaderMap::new();
+                account.refusal().add_header(&mut trailers)?;
+                return Ok(reply.stream.send_trailers(trailers)?);
             }
         }
     }
 }
 
-/// Sends as the peer's window permits. False when the peer no longer listens.
-async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>) -> Result<bool, h2::Error> {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        if stream.capacity() == 0 {
-            match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(capacity) => capacity?,
-                None => return Ok(false),
-            };
+type BodyFrame = Option<Result<Frame<Bytes>, Status>>;
+
+/// A reply of which the head has been sent.
+struct Reply<'a> {
+    body: Pin<&'a mut Body>,
+    /// Came while the one before could not be sent.
+    early: Option<BodyFrame>,
+    stream: SendStream<Bytes>,
+    slack: Option<Slack>,
+    account: &'a Arc<Account>,
+}
+
+/// What became of a piece of a reply.
+enum Sent {
+    All,
+    /// The peer no longer listens.
+    Gone,
+    /// It was given up because it cost memory for too long.
+    Shed,
+}
+
+/// How a wait for the peer ended.
+enum Waited {
+    Capacity(Option<Result<usize, h2::Error>>),
+    Shed,
+}
+
+impl Reply<'_> {
+    /// The next piece of the body; `None` when the peer no longer listens.
+    async fn next(&mut self) -> Option<BodyFrame> {
+        // When memory is short nothing is fetched that cannot be sent at once, and what was fetched
+        // already is given up.
+        let mut waits = self.slack.as_ref().filter(|_| self.account.is_short());
+        let mut room = None;
+        if waits.is_some() {
+            self.stream.reserve_capacity(1);
+            room = self.account.room();
         }
-        let part = data.split_to(stream.capacity().min(data.len()));
-        stream.send_data(part, false)?;
+        poll_fn(|cx| {
+            if let Some(slack) = waits {
+                if room.as_mut().is_some_and(|room| room.as_mut().poll(cx).is_ready()) {
+                    room = None;
+                }
+                let open = self.stream.capacity() > 0 || self.stream.poll_capacity(cx).is_ready();
+                if room.is_some() || !open {
+                    if slack.bytes() > 0
+                        && let Poll::Ready(frame) = slack.give_up(|| self.body.as_mut().poll_frame(cx))
+                    {
+                        return Poll::Ready(Some(frame));
+                    }
+                    return self.stream.poll_reset(cx).map(|_| None);
+                }
+                waits = None;
+            }
+            match self.body.as_mut().poll_frame(cx) {
+                // Nothing to say yet; the caller may no longer want to hear it.
+                Poll::Pending => self.stream.poll_reset(cx).map(|_| None),
+                Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            }
+        })
+        .await
     }
-    Ok(true)
+
+    /// Sends as the peer's window permits.
+    async fn send(&mut self, mut data: Bytes) -> Result<Sent, h2::Error> {
+        while !data.is_empty() {
+            self.stream.reserve_capacity(data.len());
+            if self.stream.capacity() == 0 {
+                // Boxed: most calls never wait here.
+                match Box::pin(self.capacity()).await {
+                    Waited::Capacity(Some(capacity)) => drop(capacity?),
+                    Waited::Capacity(None) => return Ok(Sent::Gone),
+                    Waited::Shed => return Ok(Sent::Shed),
+                }
+            }
+            let part = data.split_to(self.stream.capacity().min(data.len()));
+            self.stream.send_data(part, false)?;
+        }
+        Ok(Sent::All)
+    }
+
+    /// Waits until the peer takes more. What was fetched ahead is charged, and given up when the
+    /// wait is long or memory is short.
+    async fn capacity(&mut self) -> Waited {
+        let mut ahead = self.slack.as_ref().map(|slack| self.account.charge(slack.bytes()));
+        let mut patience = pin!(tokio::time::sleep(PATIENCE));
+        let mut to_shed = pin!(self.account.to_shed());
+        poll_fn(|cx| {
+            if let Poll::Ready(capacity) = self.stream.poll_capacity(cx) {
+                return Poll::Ready(Waited::Capacity(capacity));
+            }
+            if let Some(slack) = &self.slack
+                && ahead.is_some()
+                && (self.account.is_short() || patience.as_mut().poll(cx).is_ready())
+            {
+                if let Poll::Ready(frame) = slack.give_up(|| self.body.as_mut().poll_frame(cx)) {
+                    self.early = Some(frame);
+                }
+                ahead = None;
+            }
+            to_shed.as_mut().poll(cx).map(|()| Waited::Shed)
+        })
+        .await
+    }
 }
 
 /// Why a reply did not get out.

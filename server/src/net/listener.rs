@@ -4,18 +4,32 @@ use std::{convert::Infallible, fs, io, os::unix::fs::FileTypeExt, path::Path, sy
 
 use http::{Request, Response};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
+    time::Instant,
 };
 use tokio_rustls::server::TlsStream;
 use tonic::body::Body;
 use tower::Service;
 
-use super::{address::Address, connection, exchange::RequestBody, tls::Certificates, workers::Assigner};
+use super::{
+    address::Address,
+    bell::Bell,
+    connection::{self, Terms},
+    exchange::RequestBody,
+    refusal::Refusal,
+    tls::Certificates,
+    workers::Assigner,
+};
+use crate::limits::{Admission, Ledger};
 
 /// Pause after a failed accept that is not the peer's doing, such as no free descriptor: nothing
 /// tells when one is free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection over the limit has for the call by whose answer it hears so.
+const REFUSAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Socket {
@@ -56,6 +70,7 @@ impl Listener {
         self,
         service: S,
         certificates: Option<Arc<Certificates>>,
+        ledger: Arc<Ledger>,
         workers: Assigner,
         mut stopped: watch::Receiver<()>,
     ) where
@@ -71,22 +86,32 @@ impl Listener {
                 _ = stopped.changed() => break,
                 accepted = self.accept_one() => accepted,
             };
-            let (service, certificates, stop) = (service.clone(), certificates.clone(), stop.clone());
+            let admission = match &accepted {
+                Ok(_) => ledger.connections.admit(),
+                Err(_) => Admission::Closed,
+            };
+            let (service, certificates) = (service.clone(), certificates.clone());
+            let (ledger, stop) = (ledger.clone(), stop.clone());
             match accepted {
+                Ok(_) if matches!(admission, Admission::Closed) => {}
                 Ok(Accepted::Tcp(stream)) => workers.assign(move |bell| async move {
+                    let ready_by = ledger.ready_by();
                     match (TcpStream::from_std(stream), certificates) {
-                        (Ok(stream), None) => connection::serve(stream, service, bell, stop).await,
+                        (Ok(stream), None) => {
+                            serve(stream, service, ledger, admission, ready_by, bell, stop).await;
+                        }
                         (Ok(stream), Some(certificates)) => {
-                            if let Some(stream) = shake(&certificates, stream, stop.clone()).await {
-                                connection::serve(stream, service, bell, stop).await;
+                            if let Some(stream) = shake(&certificates, stream, ready_by, stop.clone()).await {
+                                serve(stream, service, ledger, admission, ready_by, bell, stop).await;
                             }
                         }
                         (Err(e), _) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),
                 Ok(Accepted::Unix(stream)) => workers.assign(move |bell| async move {
+                    let ready_by = ledger.ready_by();
                     match UnixStream::from_std(stream) {
-                        Ok(stream) => connection::serve(stream, service, bell, stop).await,
+                        Ok(stream) => serve(stream, service, ledger, admission, ready_by, bell, stop).await,
                         Err(e) => tracing::warn!("a connection cannot be served: {e}"),
                     }
                 }),
@@ -115,14 +140,40 @@ impl Listener {
 async fn shake(
     certificates: &Certificates,
     stream: TcpStream,
+    ready_by: Instant,
     mut stopped: watch::Receiver<()>,
 ) -> Option<TlsStream<TcpStream>> {
     let peer = stream.peer_addr().map_or_else(|e| e.to_string(), |peer| peer.to_string());
     let shaken = tokio::select! {
         _ = stopped.changed() => return None,
-        shaken = certificates.shake(stream) => shaken,
+        shaken = certificates.shake(stream, ready_by) => shaken,
     };
     shaken.inspect_err(|e| tracing::debug!("no TLS with {peer}: {e}")).ok()
+}
+
+/// Serves a connection that was admitted, or gives it the answer that it was not.
+async fn serve<I, S>(
+    stream: I,
+    service: S,
+    ledger: Arc<Ledger>,
+    admission: Admission,
+    ready_by: Instant,
+    bell: Arc<Bell>,
+    stopped: watch::Receiver<()>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
+{
+    let terms = |refused| Terms { ledger, refused, ready_by };
+    match admission {
+        Admission::Open(_place) => connection::serve(stream, service, terms(false), bell, stopped).await,
+        Admission::Refused(_place, status) => {
+            let refusal = connection::serve(stream, Refusal(status), terms(true), bell, stopped);
+            // One that calls nothing gets no answer.
+            let _ = tokio::time::timeout(REFUSAL, refusal).await;
+        }
+        Admission::Closed => {}
+    }
 }
 
 /// A connection without a runtime: it will be served on another one.

@@ -9,8 +9,11 @@ mod connection;
 mod cork;
 mod dispatch;
 mod exchange;
+mod frames;
 mod listener;
+mod refusal;
 mod tls;
+mod warden;
 mod workers;
 
 use std::{io, sync::Arc, time::Duration};
@@ -31,6 +34,7 @@ use workers::Workers;
 use crate::{
     Engine,
     access::Authority,
+    limits::{Ledger, Limits},
     services::{Gate, Routes},
 };
 
@@ -77,14 +81,14 @@ impl Server {
         self.listeners.iter().map(Listener::address)
     }
 
-    /// Serves `engine` to those whom `authority` knows (`None`: to anybody) until `stop` resolves, then stops in order: no new connections and calls,
+    /// Serves `engine` within `limits` to those whom `authority` knows (`None`: to anybody) until `stop` resolves, then stops in order: no new connections and calls,
     /// waiting calls end with UNAVAILABLE, the engine commits and closes. Connections that have
     /// not ended after [`GRACE`] are cut: a peer that does not read must not hold up the stop.
     /// Tells whether the engine was closed by then.
     pub async fn serve(
         self,
         engine: Engine,
-        max_message_bytes: usize,
+        limits: Limits,
         authority: Option<Arc<dyn Authority>>,
         stop: impl Future<Output = ()>,
     ) -> bool {
@@ -93,7 +97,8 @@ impl Server {
         for service in dispatch::SERVICE_NAMES {
             reporter.set_service_status(service, serving).await;
         }
-        let routes = Routes::new(engine.clone(), max_message_bytes);
+        let ledger = Arc::new(Ledger::new(limits));
+        let routes = Routes::new(engine.clone(), ledger.limits.max_message_bytes, ledger.tenants.clone());
         let gate = Gate::new(Dispatch::new(routes, health, dispatch::reflection()), authority);
 
         let mut workers = match Workers::start() {
@@ -106,8 +111,13 @@ impl Server {
         let (stopping, stopped) = watch::channel(());
         let mut accepting = JoinSet::new();
         for listener in self.listeners {
-            let certificates = self.certificates.clone();
-            accepting.spawn(listener.accept(gate.clone(), certificates, workers.assigner(), stopped.clone()));
+            accepting.spawn(listener.accept(
+                gate.clone(),
+                self.certificates.clone(),
+                ledger.clone(),
+                workers.assigner(),
+                stopped.clone(),
+            ));
         }
         stop.await;
 

@@ -10,20 +10,16 @@ mod keeper;
 use std::{
     io,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 pub use files::{BadCertificates, CertificateFiles};
 pub use keeper::keep;
-
-/// How long a peer may take for a handshake. It holds a connection and little else meanwhile.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// What the server shows and asks for in handshakes. Shared by every listener.
 pub struct Certificates(RwLock<Arc<ServerConfig>>);
@@ -50,12 +46,12 @@ impl Certificates {
     }
 
     /// Shakes hands with a peer that has just connected.
-    pub(super) async fn shake<S>(&self, socket: S) -> io::Result<TlsStream<S>>
+    pub(super) async fn shake<S>(&self, socket: S, ready_by: Instant) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = TlsAcceptor::from(self.in_force()).accept(socket);
-        timeout(HANDSHAKE_TIME, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        timeout_at(ready_by, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -70,6 +66,10 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(10)
+    }
 
     fn certificates() -> Certificates {
         let dir = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ mod tests {
         let (mut near, far) = duplex(1 << 16);
         // The beginning of a record that never comes to its end.
         near.write_all(&[0x16, 3, 1, 1, 0]).await.unwrap();
-        let error = certificates().shake(far).await.map(drop).unwrap_err();
+        let error = certificates().shake(far, soon()).await.map(drop).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -98,7 +98,7 @@ mod tests {
     async fn clear_text_is_answered_by_an_alert() {
         let (mut near, far) = duplex(1 << 16);
         near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        assert!(certificates().shake(far).await.is_err());
+        assert!(certificates().shake(far, soon()).await.is_err());
         let mut said = Vec::new();
         near.read_to_end(&mut said).await.unwrap();
         assert_eq!(said.first(), Some(&0x15));

@@ -38,8 +38,10 @@ use tower::Service;
 
 pub(crate) use gate::Gate;
 use gate::Guarded;
+#[cfg(feature = "net")]
+pub(crate) use subscription::Slack;
 
-use crate::{Engine, Error, ErrorKind, access::Caller};
+use crate::{Engine, Error, ErrorKind, access::Caller, limits::Tenants};
 
 /// Largest request message unless configured otherwise, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -55,7 +57,8 @@ pub struct Services(Gate<Routes>);
 impl Services {
     /// The services over `engine`; requests above `max_message_bytes` are refused.
     pub fn new(engine: Engine, max_message_bytes: usize) -> Self {
-        Self(Gate::new(Routes::new(engine, max_message_bytes), None))
+        let routes = Routes::new(engine, max_message_bytes, Arc::new(Tenants::unlimited()));
+        Self(Gate::new(routes, None))
     }
 }
 
@@ -90,13 +93,13 @@ struct Servers {
 }
 
 impl Routes {
-    pub(crate) fn new(engine: Engine, max_message_bytes: usize) -> Self {
+    pub(crate) fn new(engine: Engine, max_message_bytes: usize, tenants: Arc<Tenants>) -> Self {
         Self(Arc::new(Servers {
             health: HealthServiceServer::new(health::Health::new(engine.clone()))
                 .max_decoding_message_size(max_message_bytes),
-            streams: StreamServiceServer::new(streams::Streams::new(engine.streams))
+            streams: StreamServiceServer::new(streams::Streams::new(engine.streams, tenants.clone()))
                 .max_decoding_message_size(max_message_bytes),
-            queues: QueueServiceServer::new(queues::Queues::new(engine.queues))
+            queues: QueueServiceServer::new(queues::Queues::new(engine.queues, tenants))
                 .max_decoding_message_size(max_message_bytes),
             kv: KvServiceServer::new(kv::Kv::new(engine.kv)).max_decoding_message_size(max_message_bytes),
         }))

@@ -6,7 +6,7 @@ use flowmesh_proto::{
     server::queue_service_server::QueueService,
     v1::{
         AckRequest, AckResponse, EnqueueRequest, EnqueueResponse, GetQueueStatsRequest,
-        GetQueueStatsResponse, GetRetryPolicyRequest, GetRetryPolicyResponse, ListDlqJobsRequest,
+        GetQueueStatsResponse, GetRetryPolicyRequest, GetRetryPolicyResponse, Job, ListDlqJobsRequest,
         ListDlqJobsResponse, NackRequest, NackResponse, ReceiveRequest, ReceiveResponse, ReplayDlqJobRequest,
         ReplayDlqJobResponse, ReserveRequest, ReserveResponse, SetRetryPolicyRequest, SetRetryPolicyResponse,
     },
@@ -17,7 +17,8 @@ use super::{PAGE_BYTES, fields, ok, open};
 use crate::{
     access::Permission,
     engine::{Lease, Nacked, NewJob, QueueStore},
-    resource::ResourceKind::Queue as KIND,
+    limits::Tenants,
+    resource::{ResourceKind::Queue as KIND, ResourceName},
 };
 
 /// Most jobs that one Receive leases.
@@ -26,11 +27,18 @@ const DEFAULT_DEAD_LETTERS: usize = 100;
 
 pub struct Queues {
     queues: Arc<dyn QueueStore>,
+    tenants: Arc<Tenants>,
 }
 
 impl Queues {
-    pub fn new(queues: Arc<dyn QueueStore>) -> Self {
-        Self { queues }
+    pub fn new(queues: Arc<dyn QueueStore>, tenants: Arc<Tenants>) -> Self {
+        Self { queues, tenants }
+    }
+
+    /// Leases jobs; one of the tenant's waiters as long as it may wait for them.
+    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Vec<Job>> {
+        let _seat = if lease.wait_seconds > 0 { Some(self.tenants.waiter(queue)?) } else { None };
+        Ok(self.queues.lease(queue, lease).await?)
     }
 }
 
@@ -57,7 +65,7 @@ impl QueueService for Queues {
             wait_seconds: fields::long_poll(r.long_poll_timeout_seconds),
         };
         caller.may(Permission::QueueRead, &queue)?;
-        let job = self.queues.lease(&queue, lease).await?.pop();
+        let job = self.lease(&queue, lease).await?.pop();
         Ok(Response::new(ReserveResponse { status: ok(), job }))
     }
 
@@ -71,7 +79,7 @@ impl QueueService for Queues {
             wait_seconds: fields::long_poll(r.long_poll_timeout_seconds),
         };
         caller.may(Permission::QueueRead, &queue)?;
-        let jobs = self.queues.lease(&queue, lease).await?;
+        let jobs = self.lease(&queue, lease).await?;
         Ok(Response::new(ReceiveResponse { status: ok(), jobs }))
     }
 

@@ -18,6 +18,7 @@ use super::{PAGE_BYTES, fields, ok, open, subscription::Subscription};
 use crate::{
     access::Permission,
     engine::StreamStore,
+    limits::Tenants,
     resource::{ResourceKind::Stream as KIND, ResourceName},
 };
 
@@ -31,11 +32,12 @@ const ONLY_NEW: i64 = -2;
 
 pub struct Streams {
     streams: Arc<dyn StreamStore>,
+    tenants: Arc<Tenants>,
 }
 
 impl Streams {
-    pub fn new(streams: Arc<dyn StreamStore>) -> Self {
-        Self { streams }
+    pub fn new(streams: Arc<dyn StreamStore>, tenants: Arc<Tenants>) -> Self {
+        Self { streams, tenants }
     }
 
     /// Newest offset of a partition; fails when the stream is missing, whatever the partition.
@@ -88,6 +90,7 @@ impl StreamService for Streams {
         fields::offset("start_offset", r.start_offset, ONLY_NEW)?;
         // Headers leave when this function returns: by then the position is fixed.
         caller.may(Permission::StreamRead, &stream)?;
+        let seat = self.tenants.subscription(&stream)?;
         let follow = self.streams.follow(&stream).await?;
         let offset = match r.start_offset {
             // Nothing ever arrives in another partition; at the last offset there is nothing either.
@@ -96,7 +99,11 @@ impl StreamService for Streams {
             ONLY_NEW => follow.latest() + 1,
             offset => offset,
         };
-        Ok(Response::new(Subscription::new(follow, offset, &caller)))
+        let subscription = Subscription::new(follow, offset, &caller, seat);
+        let slack = subscription.slack();
+        let mut response = Response::new(subscription);
+        response.extensions_mut().insert(slack);
+        Ok(response)
     }
 
     async fn commit_offset(

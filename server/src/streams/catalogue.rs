@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{index::Index, segment::Damage};
-use crate::resource::ResourceName;
+use crate::{limits::Census, resource::ResourceName};
 
 /// One stream.
 pub struct Stream {
@@ -104,6 +104,11 @@ impl Catalogue {
     /// The stream with this id.
     pub fn by_id(&self, id: u32) -> Option<Arc<Stream>> {
         self.tables().by_id.get(&id).cloned()
+    }
+
+    /// Counts every stream.
+    pub fn count(&self, census: &mut Census) {
+        census.recount(self.tables().by_name.keys());
     }
 
     /// Adds a stream.

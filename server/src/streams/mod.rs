@@ -55,6 +55,7 @@ use crate::{
     disk::Disk,
     engine::FsyncPolicy,
     error::{Error, Result},
+    limits::Census,
     resource::ResourceName,
 };
 
@@ -65,6 +66,8 @@ pub struct LogOptions {
     pub fsync: FsyncPolicy,
     /// Whether appending and following create a missing stream.
     pub create: bool,
+    /// Streams that a tenant may have.
+    pub max_streams: usize,
     /// Tells `created_at`.
     pub clock: Clock,
     /// Size of the first segment in bytes; each following one is twice as large ...
@@ -78,6 +81,7 @@ impl Default for LogOptions {
         Self {
             fsync: FsyncPolicy::Always,
             create: true,
+            max_streams: usize::MAX,
             clock: Clock::System,
             smallest_segment: 1 << 20,
             largest_segment: 64 << 20,
@@ -109,7 +113,9 @@ impl StreamLog {
         for (segment, end) in found.unsealed {
             keeper.seal(segment, end, false);
         }
-        let policy = (options.clock, options.fsync);
+        let mut census = Census::new("streams", options.max_streams);
+        catalogue.count(&mut census);
+        let policy = (options.clock, options.fsync, census);
         let writer = Writer::new(home, catalogue.clone(), keeper.clone(), policy, found.start)?;
         let failed = |e| Error::io("starting a thread of the stream log", &e);
         let committer = Committer::start("flowmesh-log", writer).map_err(failed)?;

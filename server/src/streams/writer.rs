@@ -24,6 +24,7 @@ use crate::{
     engine::FsyncPolicy,
     error::{Error, Result},
     ids::Ids,
+    limits::Census,
     resource::ResourceName,
 };
 
@@ -69,6 +70,7 @@ pub struct Writer {
     keeper: Arc<Keeper>,
     clock: Clock,
     fsync: FsyncPolicy,
+    census: Census,
     ids: Ids,
     active: Option<Active>,
     next_stream: u32,
@@ -115,7 +117,7 @@ impl Writer {
         home: Home,
         catalogue: Arc<Catalogue>,
         keeper: Arc<Keeper>,
-        (clock, fsync): (Clock, FsyncPolicy),
+        (clock, fsync, census): (Clock, FsyncPolicy, Census),
         start: Start,
     ) -> Result<Self> {
         let ids =
@@ -127,6 +129,7 @@ impl Writer {
             keeper,
             clock,
             fsync,
+            census,
             ids,
             active: start.active,
             no_creation: start.no_creation,
@@ -146,6 +149,9 @@ impl Writer {
         if self.next_stream > frame::MAX_STREAM {
             return Err(Error::internal(format!("{name}: there are no numbers for new streams left")));
         }
+        let tenant = name.tenant_and_namespace().0;
+        let created = self.staging.created.keys().filter(|other| other.tenant_and_namespace().0 == tenant);
+        self.census.admit(&name, created.count())?;
         let stream = Arc::new(Stream::new(self.next_stream, name.clone(), Index::default()));
         self.next_stream += 1;
         let start = frame::begin(&mut self.staging.buf);
@@ -286,6 +292,7 @@ impl Writer {
         for Staged { start, header, stream } in &self.staging.frames {
             if header.kind == frame::CREATED {
                 self.catalogue.insert(stream.clone());
+                self.census.count(&stream.name);
                 continue;
             }
             let at = position + *start as u64;

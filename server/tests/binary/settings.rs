@@ -48,6 +48,31 @@ fn flags_win_over_the_environment_and_both_over_the_file() {
 }
 
 #[test]
+fn limits_come_from_the_same_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(&dir, "max_calls = 7\nmax_waiters = 7\nkeepalive = 7\n");
+    let mut command = command(&["--config", text(&file), "--keepalive", "0"]);
+    command.env("FLOWMESH_MAX_WAITERS", "5").env("FLOWMESH_KEEPALIVE", "5");
+    let (good, effective) = check(command);
+    assert!(good, "{effective}");
+    for line in [
+        "max_header_bytes = 16384",
+        "max_connections = 10000",
+        "max_calls = 7",
+        "max_subscriptions = 10000",
+        "max_waiters = 5",
+        "max_resources = 100000",
+        "max_buffered_bytes = 268435456",
+        "max_control_frames = 1000",
+        "handshake_timeout = 10",
+        "idle_timeout = 3600",
+        "keepalive = 0",
+    ] {
+        assert!(effective.lines().any(|l| l == line), "{line} is not in\n{effective}");
+    }
+}
+
+#[test]
 fn what_is_printed_can_be_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let (good, effective) = check(command(&["--listen", "unix:/run/x", "--fsync", "interval"]));
@@ -67,6 +92,7 @@ fn a_file_that_is_not_good_is_wrong_usage_and_says_where() {
         ("max_message_bytes = 0", "max_message_bytes"),
         ("tls_ca = \"x\"", "tls_ca"),
         ("tls_cert = \"x\"", "--tls-key"),
+        ("max_calls = 0", "nonzero"),
         ("listen = [\"0.0.0.0:1\"]", "--insecure"),
         ("=", "line 1"),
     ] {
