@@ -285,12 +285,13 @@ impl Shared {
         true
     }
 
-    /// Calls back once in the calling thread, if there is a callback to make and nobody but the
-    /// application would make it: whoever waits for the worker must not wait for a `run` that
-    /// nobody makes.
+    /// Calls back once in the calling thread, if there is a callback to make and perhaps nobody else
+    /// makes it: whoever waits for the worker must wait neither for a `run` that nobody makes nor, in
+    /// a callback of the same dispatcher, for itself.
     pub fn help(self: &Arc<Self>) -> bool {
-        self.lanes.handlers.fd().is_some() && self.hand_over_one()
-            || self.lanes.events.fd().is_some() && (self.tell_one() || self.release())
+        let needed_on = |lane: &Dispatcher| lane.fd().is_some() || lane.is_current();
+        needed_on(&self.lanes.handlers) && self.hand_over_one()
+            || needed_on(&self.lanes.events) && (self.tell_one() || self.release())
     }
 
     /// A job is not under way any more; true when its `verdict` will be sent.

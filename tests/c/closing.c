@@ -1,0 +1,157 @@
+/* Closing waits for others, never for itself, and for no longer than it may. */
+#include "test.h"
+#include <poll.h>
+#include <semaphore.h>
+
+/* What callbacks have seen, and what they do. */
+struct seen {
+    sem_t handled;             /* one for each handler that has begun */
+    sem_t go_on;               /* one for each handler that may return */
+    sem_t dropped;             /* the user data were released */
+    sem_t over;                /* the callback that closes has returned */
+    bool hold;                 /* handlers wait for `go_on` */
+    int completed;             /* completions */
+    int reports;               /* of producers */
+    int closed;                /* ... that said FLOWMESH_CLOSED */
+    flowmesh_worker_t *worker; /* that a callback closes */
+    flowmesh_status_t status;  /* and how that ended */
+};
+
+static void start(struct seen *seen)
+{
+    memset(seen, 0, sizeof(*seen));
+    sem_init(&seen->handled, 0, 0);
+    sem_init(&seen->go_on, 0, 0);
+    sem_init(&seen->dropped, 0, 0);
+    sem_init(&seen->over, 0, 0);
+    seen->status = FLOWMESH_INTERNAL;
+}
+
+static void end(struct seen *seen)
+{
+    sem_destroy(&seen->handled);
+    sem_destroy(&seen->go_on);
+    sem_destroy(&seen->dropped);
+    sem_destroy(&seen->over);
+}
+
+static void await(sem_t *semaphore)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_MS / 1000;
+    assert_int_equal(sem_timedwait(semaphore, &until), 0);
+}
+
+static void on_drop(void *user_data)
+{
+    sem_post(&((struct seen *)user_data)->dropped);
+}
+
+static flowmesh_verdict_t on_job(flowmesh_job_t *job, int64_t *delay_ms, void *user_data)
+{
+    struct seen *seen = (struct seen *)user_data;
+    (void)job;
+    (void)delay_ms;
+    sem_post(&seen->handled);
+    if (seen->hold)
+        sem_wait(&seen->go_on);
+    return FLOWMESH_VERDICT_ACK;
+}
+
+static void enqueue(const flowmesh_queue_t *queue, int count)
+{
+    flowmesh_error_t *error = NULL;
+    for (int i = 0; i < count; i++)
+        OK(flowmesh_queue_enqueue(queue, flowmesh_view_str("x"), NULL, NULL, NULL, &error));
+}
+
+/* ---- A worker, in callbacks of others -------------------------------------------------------- */
+
+static void close_worker(struct seen *seen)
+{
+    seen->status = flowmesh_worker_close(seen->worker, -1, NULL, NULL);
+    sem_post(&seen->over);
+}
+
+static void close_in_completion(flowmesh_error_t *error, bool ready, void *user_data)
+{
+    (void)ready;
+    flowmesh_error_free(error);
+    close_worker((struct seen *)user_data);
+}
+
+static flowmesh_verdict_t close_in_handler(flowmesh_job_t *job, int64_t *delay_ms, void *user_data)
+{
+    (void)job;
+    (void)delay_ms;
+    close_worker((struct seen *)user_data);
+    return FLOWMESH_VERDICT_ACK;
+}
+
+/* The thread that would release the worker's user data is the one that waits for that. */
+static void a_completion_closes_a_worker(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    enqueue(queue, 3);
+    OK(flowmesh_worker_open(queue, NULL, on_job, &seen, on_drop, &seen.worker, &error));
+    for (int i = 0; i < 3; i++)
+        await(&seen.handled);
+    OK(flowmesh_client_readiness_check_async(client, NULL, close_in_completion, &seen, NULL, NULL,
+                                             &error));
+    await(&seen.over);
+    assert_int_equal(seen.status, FLOWMESH_OK);
+    assert_int_equal(sem_trywait(&seen.dropped), 0);
+    flowmesh_worker_free(seen.worker);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+    end(&seen);
+}
+
+/* The one thread of a dispatcher closes a worker whose jobs only that thread can handle. */
+static void a_handler_closes_the_other_worker_of_its_thread(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *first = open_queue(client), *second = open_queue(client);
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_worker_options_t *options = NULL;
+    flowmesh_worker_t *closer = NULL;
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    OK(flowmesh_dispatcher_new(1, &dispatcher, &error));
+    OK(flowmesh_worker_options_new(&options, &error));
+    OK(flowmesh_worker_options_set_dispatcher(options, dispatcher, &error));
+    OK(flowmesh_worker_open(first, options, on_job, &seen, on_drop, &seen.worker, &error));
+    enqueue(first, 1);
+    await(&seen.handled);
+    OK(flowmesh_worker_open(second, options, close_in_handler, &seen, NULL, &closer, &error));
+    enqueue(second, 1);
+    await(&seen.over);
+    assert_int_equal(seen.status, FLOWMESH_OK);
+    assert_int_equal(sem_trywait(&seen.dropped), 0);
+    OK(flowmesh_worker_close(closer, PATIENCE_MS, NULL, &error));
+    flowmesh_worker_free(closer);
+    flowmesh_worker_free(seen.worker);
+    flowmesh_worker_options_free(options);
+    flowmesh_dispatcher_free(dispatcher);
+    flowmesh_queue_free(first);
+    flowmesh_queue_free(second);
+    flowmesh_client_free(client);
+    end(&seen);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_completion_closes_a_worker),
+        cmocka_unit_test(a_handler_closes_the_other_worker_of_its_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, end_library);
+}
