@@ -147,11 +147,54 @@ static void a_handler_closes_the_other_worker_of_its_thread(void **state)
     end(&seen);
 }
 
+/* ---- A client -------------------------------------------------------------------------------- */
+
+/* Jobs that wait in the worker when its client is closed are not begun: their verdicts could not be
+ * sent. */
+static void no_handler_begins_under_a_closed_client(void **state)
+{
+    enum { JOBS = 10 };
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_client_stats_t stats = FLOWMESH_CLIENT_STATS_INIT;
+    flowmesh_worker_options_t *options = NULL;
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    seen.hold = true;
+    enqueue(queue, JOBS);
+    OK(flowmesh_worker_options_new(&options, &error));
+    OK(flowmesh_worker_options_set_visibility_timeout_ms(options, 3600000, &error));
+    OK(flowmesh_worker_open(queue, options, on_job, &seen, on_drop, &seen.worker, &error));
+    flowmesh_worker_options_free(options);
+    /* From the first that is done on, jobs are leased ahead. */
+    await(&seen.handled);
+    sem_post(&seen.go_on);
+    await(&seen.handled);
+    for (int waited_ms = 0; stats.worker_jobs < 2; waited_ms++) {
+        assert_true(waited_ms < PATIENCE_MS);
+        usleep(1000);
+        OK(flowmesh_client_get_stats(client, &stats, &error));
+    }
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "callback", flowmesh_client_close(client, 0, &error));
+    for (int i = 0; i < JOBS; i++)
+        sem_post(&seen.go_on);
+    OK(flowmesh_worker_close(seen.worker, PATIENCE_MS, NULL, &error));
+    assert_int_equal(sem_trywait(&seen.handled), -1); /* nobody after the second */
+    assert_int_equal(sem_trywait(&seen.dropped), 0);
+    flowmesh_worker_free(seen.worker);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+    end(&seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_completion_closes_a_worker),
         cmocka_unit_test(a_handler_closes_the_other_worker_of_its_thread),
+        cmocka_unit_test(no_handler_begins_under_a_closed_client),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }

@@ -246,6 +246,14 @@ impl Shared {
     /// Calls the handler with the next job that waits; false when there is none.
     fn hand_over_one(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
+        if self.queue.client().is_closed() {
+            // No verdict could be sent. The fetcher ends the worker, or else, where it is gone:
+            if state.phase == Phase::Draining {
+                state.enter(Phase::Ended);
+                self.dispatch(state);
+            }
+            return false;
+        }
         let waiting = state.waiting();
         let Some((job, number, held, callbacks)) = state.begin(|lease| self.left(lease)) else {
             // Where leases were lost, that is to be told. Otherwise nobody is woken: this may be
