@@ -1976,7 +1976,8 @@ flowmesh_status_t flowmesh_queue_producer_open(const flowmesh_queue_t *queue,
 // returns; `message_data` comes back in its report, untouched. When the buffer is full, blocks for
 // at most `timeout_ms` (0 does not wait, -1 for ever) until there is room; closing the producer
 // from another thread ends the wait. After FLOWMESH_OK exactly one report follows, after anything
-// else none. Any thread, a callback's too.
+// else none. It makes no callbacks: the thread that alone runs the producer's dispatcher must not wait
+// here without limit, as there may be no room before it has run reports. Any thread, a callback's too.
 //
 // FLOWMESH_QUEUE_FULL: no room within the time; the writable callback tells when there is. A thread
 // of the producer's dispatcher gets it at once when all that is missing is that reports are

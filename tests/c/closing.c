@@ -66,6 +66,18 @@ static void enqueue(const flowmesh_queue_t *queue, int count)
         OK(flowmesh_queue_enqueue(queue, flowmesh_view_str("x"), NULL, NULL, NULL, &error));
 }
 
+static flowmesh_client_t *open_on(const flowmesh_dispatcher_t *dispatcher)
+{
+    flowmesh_client_options_t *options = NULL;
+    flowmesh_client_t *client = NULL;
+    flowmesh_error_t *error = NULL;
+    OK(flowmesh_client_options_new(&options, &error));
+    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
+    OK(flowmesh_client_open(test_endpoint(), options, &client, &error));
+    flowmesh_client_options_free(options);
+    return client;
+}
+
 /* ---- A worker, in callbacks of others -------------------------------------------------------- */
 
 static void close_worker(struct seen *seen)
@@ -189,12 +201,68 @@ static void no_handler_begins_under_a_closed_client(void **state)
     end(&seen);
 }
 
+static void on_reports(const flowmesh_report_batch_t *reports, void *user_data)
+{
+    struct seen *seen = (struct seen *)user_data;
+    for (size_t i = 0; i < flowmesh_report_batch_count(reports); i++) {
+        seen->reports++;
+        seen->closed += flowmesh_report_batch_at(reports, i)->status == FLOWMESH_CLOSED;
+    }
+}
+
+static flowmesh_producer_t *producer_on(const flowmesh_stream_t *stream,
+                                        flowmesh_report_callback_t callback, size_t max_buffered,
+                                        struct seen *seen)
+{
+    flowmesh_producer_options_t *options = NULL;
+    flowmesh_producer_t *producer = NULL;
+    flowmesh_error_t *error = NULL;
+    OK(flowmesh_producer_options_new(&options, &error));
+    OK(flowmesh_producer_options_set_max_buffered_messages(options, max_buffered, &error));
+    OK(flowmesh_producer_options_set_max_batch_messages(options, 1, &error));
+    OK(flowmesh_producer_options_set_report_callback(options, callback, seen, on_drop, &error));
+    OK(flowmesh_stream_producer_open(stream, options, &producer, &error));
+    flowmesh_producer_options_free(options);
+    return producer;
+}
+
+/* A producer sends nothing while too many reports wait; nobody runs the dispatcher, and only the
+ * close of the client would deliver them. */
+static void a_client_closes_although_a_producer_is_held_up(void **state)
+{
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_error_t *error = NULL;
+    struct pollfd watch = {-1, POLLIN, 0};
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
+    OK(flowmesh_dispatcher_fd(dispatcher, &watch.fd, &error));
+    flowmesh_client_t *client = open_on(dispatcher);
+    flowmesh_stream_t *stream = open_stream(client);
+    flowmesh_producer_t *producer = producer_on(stream, on_reports, 1, &seen);
+    send_one(producer);
+    assert_int_equal(poll(&watch, 1, PATIENCE_MS), 1); /* its report waits */
+    send_one(producer);
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    assert_int_equal(seen.reports, 2);
+    assert_int_equal(seen.closed, 1);
+    OK(flowmesh_producer_close(producer, PATIENCE_MS, NULL, &error));
+    assert_int_equal(sem_trywait(&seen.dropped), 0);
+    flowmesh_producer_free(producer);
+    flowmesh_stream_free(stream);
+    flowmesh_client_free(client);
+    flowmesh_dispatcher_free(dispatcher);
+    end(&seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_completion_closes_a_worker),
         cmocka_unit_test(a_handler_closes_the_other_worker_of_its_thread),
         cmocka_unit_test(no_handler_begins_under_a_closed_client),
+        cmocka_unit_test(a_client_closes_although_a_producer_is_held_up),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }

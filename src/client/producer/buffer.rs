@@ -322,11 +322,13 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// The next batch to send, once reports have been delivered that are too many; `None`, and the
-    /// task counts as gone, when nothing waits.
+    /// task counts as gone, when nothing waits. Nothing holds up the end of the client, whose close
+    /// waits for the task before it has reports delivered that nobody else delivers.
     pub async fn next_batch(this: &Arc<Self>) -> Option<Batch<T>> {
+        let mut closed = pin!(this.target.client().inner().closed().wait());
         std::future::poll_fn(|cx| {
             let mut state = lock(&this.state);
-            if state.is_held_up(&this.options) {
+            if state.is_held_up(&this.options) && closed.as_mut().poll(cx).is_pending() {
                 state.wants_delivery = Some(cx.waker().clone());
                 return Poll::Pending;
             }
