@@ -132,10 +132,11 @@
  * Those without one use their client's, only a worker has threads of its own, "flowmesh-worker".
  * Completions come on the client's. Closing and shutting down wait for callbacks, but never for a
  * run that nobody makes: what is left on a dispatcher that you run is run by the thread that
- * closes. Inside a callback they do not wait. After FLOWMESH_OK no callback of what was closed
- * runs, and its user data is released. After FLOWMESH_DEADLINE_EXCEEDED no message is delivered
- * any more, but calls that were accepted still get their completion. flowmesh_client_close_async
- * closes without blocking an event loop.
+ * closes, one callback after the other until its time is up. Inside a callback of what is closed
+ * they do not wait for that. After FLOWMESH_OK no callback of what was closed runs, and its user
+ * data is released. After FLOWMESH_DEADLINE_EXCEEDED no message is delivered any more, but calls
+ * that were accepted still get their completion. flowmesh_client_close_async closes without
+ * blocking an event loop.
  *
  * GUARANTEES
  *
@@ -1328,9 +1329,9 @@ flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
 // -1 for ever) until all is quiet; inside a callback it returns at once. After FLOWMESH_OK no
 // callback of this client runs. A second close is fine. Any thread.
 //
-// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; nothing is delivered any more, but
-// asynchronous calls still get their completion. What calls left unsent or unacknowledged, each of
-// them reports itself, in its outcome.
+// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs, or waits on a dispatcher that the
+// application runs; nothing is delivered any more, but asynchronous calls still get their
+// completion. What calls left unsent or unacknowledged, each of them reports itself, in its outcome.
 flowmesh_status_t flowmesh_client_close(const flowmesh_client_t *client,
                                         int64_t timeout_ms,
                                         flowmesh_error_t **FLOWMESH_NULLABLE error);

@@ -71,15 +71,11 @@ impl Client {
     pub(crate) fn callback_still_runs(&self) -> Error {
         Error::local(
             Status::DEADLINE_EXCEEDED,
-            format!("close {}: a callback was still running at the timeout", self.endpoint()),
+            format!(
+                "close {}: callbacks were still running, or still to come, at the timeout",
+                self.endpoint()
+            ),
         )
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => Sleep::until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

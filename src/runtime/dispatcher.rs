@@ -466,6 +466,10 @@ impl Shared {
                 drop(queue);
                 self.run(item);
                 queue = lock(&self.queue);
+                // The timeout comes between two callbacks.
+                if deadline.is_some_and(|at| at <= Instant::now()) {
+                    return queue.has_rested(group);
+                }
                 continue;
             }
             queue = match wait_until(&self.rest, queue, deadline) {

@@ -210,6 +210,12 @@ static void on_reports(const flowmesh_report_batch_t *reports, void *user_data)
     }
 }
 
+static void on_slow_reports(const flowmesh_report_batch_t *reports, void *user_data)
+{
+    usleep(5000);
+    on_reports(reports, user_data);
+}
+
 static flowmesh_producer_t *producer_on(const flowmesh_stream_t *stream,
                                         flowmesh_report_callback_t callback, size_t max_buffered,
                                         struct seen *seen)
@@ -256,6 +262,64 @@ static void a_client_closes_although_a_producer_is_held_up(void **state)
     end(&seen);
 }
 
+/* ---- Time ------------------------------------------------------------------------------------ */
+
+static void on_slow_completion(flowmesh_error_t *error, void *user_data)
+{
+    flowmesh_error_free(error);
+    usleep(5000);
+    ((struct seen *)user_data)->completed++;
+}
+
+/* Waits until so many calls have succeeded: all but the last of their callbacks wait by then. */
+static void await_calls(const flowmesh_client_t *client, uint64_t count)
+{
+    flowmesh_client_stats_t stats = FLOWMESH_CLIENT_STATS_INIT;
+    flowmesh_error_t *error = NULL;
+    for (int waited_ms = 0; stats.calls_succeeded < count; waited_ms++) {
+        assert_true(waited_ms < PATIENCE_MS);
+        usleep(1000);
+        OK(flowmesh_client_get_stats(client, &stats, &error));
+    }
+}
+
+/* Callbacks that the closing thread makes outlast the timeout, but no second one is begun. */
+static void the_timeout_comes_between_two_callbacks(void **state)
+{
+    enum { MANY = 20 };
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
+    flowmesh_client_t *client = open_on(dispatcher);
+    flowmesh_stream_t *stream = open_stream(client);
+    flowmesh_producer_t *producer = producer_on(stream, on_slow_reports, MANY, &seen);
+    for (int i = 0; i < MANY; i++)
+        send_one(producer);
+    await_calls(client, MANY);
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "reported", flowmesh_producer_flush(producer, 1, &error));
+    assert_in_range(seen.reports, 0, 1);
+    OK(flowmesh_producer_flush(producer, PATIENCE_MS, &error));
+    assert_int_equal(seen.reports, MANY);
+    OK(flowmesh_producer_close(producer, PATIENCE_MS, NULL, &error));
+    flowmesh_producer_free(producer);
+
+    for (int i = 0; i < MANY; i++)
+        OK(flowmesh_client_health_check_async(client, NULL, on_slow_completion, &seen, NULL, NULL,
+                                              &error));
+    await_calls(client, (uint64_t)2 * MANY);
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "close", flowmesh_client_close(client, 1, &error));
+    assert_in_range(seen.completed, 0, 1);
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    assert_int_equal(seen.completed, MANY);
+    flowmesh_stream_free(stream);
+    flowmesh_client_free(client);
+    flowmesh_dispatcher_free(dispatcher);
+    end(&seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_handler_closes_the_other_worker_of_its_thread),
         cmocka_unit_test(no_handler_begins_under_a_closed_client),
         cmocka_unit_test(a_client_closes_although_a_producer_is_held_up),
+        cmocka_unit_test(the_timeout_comes_between_two_callbacks),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }

@@ -293,6 +293,10 @@ impl<T: Send + 'static> Shared<T> {
                 drop(state);
                 Self::deliver(this);
                 state = lock(&this.state);
+                // The timeout comes between two callbacks.
+                if deadline.is_some_and(|at| at <= Instant::now()) {
+                    return holds(&state);
+                }
                 continue;
             }
             state.watchers += 1;
