@@ -320,6 +320,41 @@ static void the_timeout_comes_between_two_callbacks(void **state)
     end(&seen);
 }
 
+/* ---- What is left ---------------------------------------------------------------------------- */
+
+static void on_messages(const flowmesh_message_batch_t *batch, void *user_data)
+{
+    (void)batch;
+    (void)user_data;
+}
+
+/* A subscription that was closed leaves nothing behind that an event loop would be woken for. */
+static void a_closed_subscription_wakes_nobody(void **state)
+{
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_subscription_t *subscription = NULL;
+    flowmesh_error_t *error = NULL;
+    struct pollfd watch = {-1, POLLIN, 0};
+    (void)state;
+    OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
+    OK(flowmesh_dispatcher_fd(dispatcher, &watch.fd, &error));
+    flowmesh_client_t *client = open_on(dispatcher);
+    flowmesh_stream_t *stream = open_stream(client);
+    write_numbers(stream, 0, 3);
+    OK(flowmesh_stream_subscribe(stream, NULL, on_messages, NULL, NULL, &subscription, &error));
+    assert_int_equal(poll(&watch, 1, PATIENCE_MS), 1);
+    do {
+        OK(flowmesh_dispatcher_run(dispatcher, 0, 0, NULL, &error));
+    } while (poll(&watch, 1, 20) == 1);
+    OK(flowmesh_subscription_close(subscription, PATIENCE_MS, &error));
+    assert_int_equal(poll(&watch, 1, 20), 0);
+    flowmesh_subscription_free(subscription);
+    flowmesh_stream_free(stream);
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    flowmesh_client_free(client);
+    flowmesh_dispatcher_free(dispatcher);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +363,7 @@ int main(void)
         cmocka_unit_test(no_handler_begins_under_a_closed_client),
         cmocka_unit_test(a_client_closes_although_a_producer_is_held_up),
         cmocka_unit_test(the_timeout_comes_between_two_callbacks),
+        cmocka_unit_test(a_closed_subscription_wakes_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }
