@@ -1,6 +1,6 @@
 //! Closing a client without waiting for it.
 
-use std::{pin::pin, time::Instant};
+use std::pin::pin;
 
 use futures_util::future::{Either, select};
 
@@ -10,7 +10,7 @@ use super::{
     error::{Error, Result, Status},
     options::Timeout,
 };
-use crate::runtime::{Dispatcher, Expected, Once, deadline_after, park::Sleep};
+use crate::runtime::{Dispatcher, Expected, Once, deadline_after, park::until};
 
 /// The group of completions of a close: not that of the client, whose completions it waits for.
 const OF_NO_CLIENT: usize = 0;

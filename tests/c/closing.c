@@ -1,5 +1,5 @@
 /* Closing waits for others, never for itself, and for no longer than it may. */
-#include "test.h"
+#include "threads.h"
 #include <poll.h>
 #include <semaphore.h>
 
@@ -355,6 +355,50 @@ static void a_closed_subscription_wakes_nobody(void **state)
     flowmesh_dispatcher_free(dispatcher);
 }
 
+static void on_closed(flowmesh_error_t *error, void *user_data)
+{
+    struct seen *seen = (struct seen *)user_data;
+    if (error == NULL)
+        sem_post(&seen->over);
+    flowmesh_error_free(error);
+}
+
+/* However many subscriptions are closed without waiting, no thread is started for it. */
+static void closing_many_at_once_starts_no_thread(void **state)
+{
+    enum { MANY = 50 };
+    flowmesh_client_t *client = open_client();
+    flowmesh_stream_t *stream = open_stream(client);
+    flowmesh_subscription_options_t *options = NULL;
+    flowmesh_subscription_t *subscriptions[MANY];
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    write_numbers(stream, 0, 1);
+    OK(flowmesh_subscription_options_new(&options, &error));
+    OK(flowmesh_subscription_options_set_commit_mode(options, FLOWMESH_COMMIT_AFTER_CALLBACK, 0,
+                                                     &error));
+    for (int i = 0; i < MANY; i++)
+        OK(flowmesh_stream_subscribe(stream, options, on_messages, &seen, on_drop,
+                                     &subscriptions[i], &error));
+    flowmesh_subscription_options_free(options);
+    for (int i = 0; i < MANY; i++)
+        OK(flowmesh_subscription_close_async(subscriptions[i], -1, on_closed, &seen, NULL, &error));
+    for (int i = 0; i < MANY; i++)
+        await(&seen.over);
+    /* The library's own, and what an engine has. Threads that were started live on for a second. */
+    assert_in_range(library_threads().count, 1, 8);
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(sem_trywait(&seen.dropped), 0);
+        flowmesh_subscription_free(subscriptions[i]);
+    }
+    flowmesh_stream_free(stream);
+    OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+    flowmesh_client_free(client);
+    end(&seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +408,7 @@ int main(void)
         cmocka_unit_test(a_client_closes_although_a_producer_is_held_up),
         cmocka_unit_test(the_timeout_comes_between_two_callbacks),
         cmocka_unit_test(a_closed_subscription_wakes_nobody),
+        cmocka_unit_test(closing_many_at_once_starts_no_thread),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }
