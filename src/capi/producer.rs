@@ -459,6 +459,7 @@ pub extern "C" fn flowmesh_producer_flush_async(
 ) -> flowmesh_status_t {
     operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
         let producer = &producer.required("producer")?.producer;
+        producer.client().inner().check()?;
         let options = CallOptions { operation: token, ..CallOptions::default() };
         let flush = producer.flush_async(Timeout::of_wait_ms(timeout_ms)?, options);
         Ok(Prepared::new(producer.client().clone(), flush))
@@ -511,6 +512,7 @@ pub extern "C" fn flowmesh_producer_close_async(
 ) -> flowmesh_status_t {
     operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
         let producer = &producer.required("producer")?.producer;
+        producer.client().inner().check()?;
         let options = CallOptions { operation: token, ..CallOptions::default() };
         let close = producer.close_async(Timeout::of_wait_ms(timeout_ms)?, options);
         Ok(Prepared::new(producer.client().clone(), async move {

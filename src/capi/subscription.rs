@@ -683,6 +683,8 @@ pub(super) fn seek(
 ) -> Result<Prepared<impl Work<()>>, Error> {
     let subscription = subscription.required("subscription")?.delivery.subscription().clone();
     let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    // In the child of a fork its locks may be held for ever.
+    subscription.stream().client().check_process()?;
     let (client, inside) = (subscription.stream().client().clone(), subscription.calls_here());
     Ok(Prepared::new(client, async move { subscription.seek(offset, inside, &call).await }))
 }

@@ -379,7 +379,7 @@ pub extern "C" fn flowmesh_worker_close_async(
 ) -> flowmesh_status_t {
     operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
         let worker = &worker.required("worker")?.worker;
-        worker.check_process()?;
+        worker.queue().client().inner().check()?;
         let options = CallOptions { operation: token, ..CallOptions::default() };
         let close = worker.close_async(Timeout::of_wait_ms(timeout_ms)?, options);
         Ok(Prepared::new(worker.queue().client().clone(), async move {

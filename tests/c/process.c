@@ -206,6 +206,12 @@ static int forked_crowd(void *argument)
     wrong += flowmesh_producer_send(crowd->producer, &event, NULL, -1, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_producer_flush(crowd->producer, -1, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_producer_close(crowd->producer, -1, NULL, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_producer_flush_async(crowd->producer, -1, on_done, NULL, NULL, NULL, NULL) !=
+             FLOWMESH_FORKED;
+    wrong += flowmesh_producer_close_async(crowd->producer, -1, on_count, NULL, NULL, NULL, NULL) !=
+             FLOWMESH_FORKED;
+    wrong +=
+        flowmesh_subscription_seek(crowd->family.subscription, 0, NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_dispatcher_run(crowd->own, 0, -1, NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_client_close(crowd->own_client, -1, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_client_get_stats(crowd->own_client, &stats, NULL) != FLOWMESH_FORKED;
