@@ -466,7 +466,8 @@ typedef struct flowmesh_client_t flowmesh_client_t;
 typedef struct flowmesh_dispatcher_t flowmesh_dispatcher_t;
 
 // Why a call failed, in detail. Immutable; any thread. It belongs to the caller of the failed
-// call, who frees it; one given to a callback is lent for the call.
+// call, or to the callback of an asynchronous one, which free it. The reasons in reports, events and
+// changes of state are lent for the call.
 //
 //     if (flowmesh_kv_delete(kv, key, NULL, &error) != FLOWMESH_OK) {
 //         fprintf(stderr, "%s: %s\n", flowmesh_status_name(flowmesh_error_status(error)),
@@ -1027,8 +1028,8 @@ typedef void (*flowmesh_state_callback_t)(flowmesh_subscription_state_t state,
                                           const flowmesh_error_t *FLOWMESH_NULLABLE reason,
                                           void *user_data);
 
-// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
-// library; what it calls may block.
+// Receives messages: at least one, lent for the call. One call at a time, on the subscription's
+// dispatcher; what it calls may block.
 typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batch,
                                             void *user_data);
 

@@ -75,8 +75,8 @@ pub struct flowmesh_subscription_t {
 /// thread. Also when the call that took it fails.
 pub type flowmesh_drop_t = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
-/// library; what it calls may block.
+/// Receives messages: at least one, lent for the call. One call at a time, on the subscription's
+/// dispatcher; what it calls may block.
 pub type flowmesh_message_callback_t =
     Option<unsafe extern "C" fn(batch: *const flowmesh_message_batch_t, user_data: *mut c_void)>;
 
