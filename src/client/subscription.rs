@@ -366,7 +366,7 @@ impl Subscription {
         deadline: Option<Instant>,
     ) -> Option<impl Future<Output = Result<()>> + Send + use<>> {
         let commits = self.0.commits.clone();
-        commits.has_due().then(|| async move { commits.flush(deadline).await })
+        commits.has_due().then_some(async move { commits.flush(deadline).await })
     }
 }
 
