@@ -1859,7 +1859,8 @@ const char *flowmesh_version(void);
 // call it from any thread, in a callback it does not wait for that callback. Not needed before
 // exit.
 //
-// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
+// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more. Shut down
+// again to wait for it.
 flowmesh_status_t flowmesh_shutdown(int64_t timeout_ms,
                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
 

@@ -399,6 +399,34 @@ static void closing_many_at_once_starts_no_thread(void **state)
     end(&seen);
 }
 
+static void on_held(flowmesh_error_t *error, void *user_data)
+{
+    struct seen *seen = (struct seen *)user_data;
+    flowmesh_error_free(error);
+    sem_post(&seen->handled);
+    sem_wait(&seen->go_on);
+    sem_post(&seen->over);
+}
+
+/* What one shutdown could not wait for, the next one waits for. */
+static void a_second_shutdown_waits_again(void **state)
+{
+    flowmesh_client_t *client = open_client();
+    flowmesh_error_t *error = NULL;
+    struct seen seen;
+    (void)state;
+    start(&seen);
+    OK(flowmesh_client_health_check_async(client, NULL, on_held, &seen, NULL, NULL, &error));
+    await(&seen.handled);
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "shutdown", flowmesh_shutdown(0, &error));
+    FAILS(FLOWMESH_DEADLINE_EXCEEDED, "shutdown", flowmesh_shutdown(0, &error));
+    sem_post(&seen.go_on);
+    OK(flowmesh_shutdown(PATIENCE_MS, &error));
+    assert_int_equal(sem_trywait(&seen.over), 0);
+    flowmesh_client_free(client);
+    end(&seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +437,7 @@ int main(void)
         cmocka_unit_test(the_timeout_comes_between_two_callbacks),
         cmocka_unit_test(a_closed_subscription_wakes_nobody),
         cmocka_unit_test(closing_many_at_once_starts_no_thread),
+        cmocka_unit_test(a_second_shutdown_waits_again),
     };
     return cmocka_run_group_tests(tests, NULL, end_library);
 }
