@@ -134,9 +134,9 @@
  * run that nobody makes: what is left on a dispatcher that you run is run by the thread that
  * closes, one callback after the other until its time is up. Inside a callback of what is closed
  * they do not wait for that. After FLOWMESH_OK no callback of what was closed runs, and its user
- * data is released. After FLOWMESH_DEADLINE_EXCEEDED no message is delivered any more, but calls
- * that were accepted still get their completion. flowmesh_client_close_async closes without
- * blocking an event loop.
+ * data is released (a producer's when it is closed or freed itself). After
+ * FLOWMESH_DEADLINE_EXCEEDED no message is delivered any more, but calls that were accepted still
+ * get their completion. flowmesh_client_close_async closes without blocking an event loop.
  *
  * GUARANTEES
  *
@@ -1302,8 +1302,9 @@ flowmesh_status_t flowmesh_client_options_set_dispatcher(const flowmesh_client_o
 
 // Makes a client for `endpoint`: "host:port", "http://host:port", "https://host:port" (TLS),
 // "unix:/path", "embedded:/dir" (or a relative directory; its parent must exist) or "embedded:"
-// (in memory, a world of its own). NULL is the environment's FLOWMESH_ENDPOINT, else "localhost:50051". Does no I/O and does
-// not block; any thread. Free the client with flowmesh_client_free.
+// (in memory, a world of its own). NULL is the environment's FLOWMESH_ENDPOINT, else
+// "localhost:50051". Does no I/O and does not block; any thread. Free the client with
+// flowmesh_client_free.
 //
 // FLOWMESH_INVALID_ARGUMENT: malformed endpoint, or options that do not go with it.
 FLOWMESH_MUST_CHECK
@@ -1317,9 +1318,9 @@ flowmesh_status_t flowmesh_client_open(const char *FLOWMESH_NULLABLE endpoint,
 // -1 for ever); any thread.
 //
 // FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server, or one that TLS does not
-// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_NOT_FOUND (the directory's
-// parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
-// process, or written by a future version).
+// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded:
+// FLOWMESH_NOT_FOUND (the directory's parent is missing), FLOWMESH_PERMISSION_DENIED,
+// FLOWMESH_FAILED_PRECONDITION (in use by another process, or written by a future version).
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
                                           int64_t timeout_ms,

@@ -221,7 +221,8 @@ pub(super) fn change(
 /// Makes a client for `endpoint`: "host:port", "http://host:port", "https://host:port" (TLS),
 /// "unix:/path", "embedded:/dir" (or a relative directory; its parent must exist) or "embedded:"
 /// (in memory, a world of its own). NULL is the environment's FLOWMESH_ENDPOINT, else
-/// "localhost:50051". Does no I/O and does not block; any thread. Free the client with flowmesh_client_free.
+/// "localhost:50051". Does no I/O and does not block; any thread. Free the client with
+/// flowmesh_client_free.
 ///
 /// FLOWMESH_INVALID_ARGUMENT: malformed endpoint, or options that do not go with it.
 #[must_use]
@@ -251,8 +252,8 @@ pub extern "C" fn flowmesh_client_open(
 ///
 /// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server, or one that TLS does not
 /// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded:
-/// FLOWMESH_NOT_FOUND (the directory's parent is missing), FLOWMESH_PERMISSION_DENIED, FLOWMESH_FAILED_PRECONDITION (in use by another
-/// process, or written by a future version).
+/// FLOWMESH_NOT_FOUND (the directory's parent is missing), FLOWMESH_PERMISSION_DENIED,
+/// FLOWMESH_FAILED_PRECONDITION (in use by another process, or written by a future version).
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_client_connect(
