@@ -36,9 +36,25 @@ static PRESENT: PerProcess<Mutex<Option<Arc<Generation>>>> = PerProcess::new();
 /// Those that were shut down and had not come to rest at the timeout.
 static ENDING: PerProcess<Mutex<Vec<Arc<Generation>>>> = PerProcess::new();
 
+/// The process that made something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// The calling one.
+    pub fn this() -> Self {
+        Self(process::id())
+    }
+
+    /// FORKED in another one.
+    pub fn check(self) -> Result<()> {
+        if self.0 == process::id() { Ok(()) } else { Err(forked()) }
+    }
+}
+
 /// What lives from the first use of the library to [`shutdown`].
 pub(crate) struct Generation {
-    pid: u32,
+    process: Process,
     closed: AtomicBool,
     driver: OnceCell<OwnedByProcess<Driver>>,
     dispatcher: OnceCell<OwnedByProcess<Dispatcher>>,
@@ -62,7 +78,7 @@ impl Generation {
 
     fn new() -> Self {
         Self {
-            pid: process::id(),
+            process: Process::this(),
             closed: AtomicBool::new(false),
             driver: OnceCell::new(),
             dispatcher: OnceCell::new(),
@@ -73,7 +89,7 @@ impl Generation {
 
     /// FORKED unless this process made it.
     pub fn check_process(&self) -> Result<()> {
-        if self.pid == process::id() { Ok(()) } else { Err(forked()) }
+        self.process.check()
     }
 
     /// What drives sockets, timers and tasks; made when first needed.

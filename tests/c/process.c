@@ -218,7 +218,8 @@ static int forked_crowd(void *argument)
     wrong += flowmesh_stream_latest_offset_async(crowd->family.stream, NULL, on_offset, NULL, NULL,
                                                  NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_worker_close(crowd->worker, -1, NULL, NULL) != FLOWMESH_FORKED;
-    flowmesh_operation_cancel(crowd->operation, NULL);
+    wrong += flowmesh_operation_cancel(crowd->operation, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_cancel_cancel(crowd->family.cancel, NULL) != FLOWMESH_FORKED;
     flowmesh_worker_free(crowd->worker);
     flowmesh_queue_free(crowd->worked);
     flowmesh_operation_free(crowd->operation);
