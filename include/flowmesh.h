@@ -132,10 +132,11 @@
  * Those without one use their client's, only a worker has threads of its own, "flowmesh-worker".
  * Completions come on the client's. Closing and shutting down wait for callbacks, but never for a
  * run that nobody makes: what is left on a dispatcher that you run is run by the thread that
- * closes. Inside a callback they do not wait. After FLOWMESH_OK no callback of what was closed
- * runs, and its user data is released. After FLOWMESH_DEADLINE_EXCEEDED no message is delivered
- * any more, but calls that were accepted still get their completion. flowmesh_client_close_async
- * closes without blocking an event loop.
+ * closes, one callback after the other until its time is up. Inside a callback of what is closed
+ * they do not wait for that. After FLOWMESH_OK no callback of what was closed runs, and its user
+ * data is released (a producer's when it is closed or freed itself). After
+ * FLOWMESH_DEADLINE_EXCEEDED no message is delivered any more, but calls that were accepted still
+ * get their completion. flowmesh_client_close_async closes without blocking an event loop.
  *
  * GUARANTEES
  *
@@ -465,7 +466,8 @@ typedef struct flowmesh_client_t flowmesh_client_t;
 typedef struct flowmesh_dispatcher_t flowmesh_dispatcher_t;
 
 // Why a call failed, in detail. Immutable; any thread. It belongs to the caller of the failed
-// call, who frees it; one given to a callback is lent for the call.
+// call, or to the callback of an asynchronous one, which free it. The reasons in reports, events and
+// changes of state are lent for the call.
 //
 //     if (flowmesh_kv_delete(kv, key, NULL, &error) != FLOWMESH_OK) {
 //         fprintf(stderr, "%s: %s\n", flowmesh_status_name(flowmesh_error_status(error)),
@@ -1026,8 +1028,8 @@ typedef void (*flowmesh_state_callback_t)(flowmesh_subscription_state_t state,
                                           const flowmesh_error_t *FLOWMESH_NULLABLE reason,
                                           void *user_data);
 
-// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
-// library; what it calls may block.
+// Receives messages: at least one, lent for the call. One call at a time, on the subscription's
+// dispatcher; what it calls may block.
 typedef void (*flowmesh_message_callback_t)(const flowmesh_message_batch_t *batch,
                                             void *user_data);
 
@@ -1329,9 +1331,9 @@ flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
 // -1 for ever) until all is quiet; inside a callback it returns at once. After FLOWMESH_OK no
 // callback of this client runs. A second close is fine. Any thread.
 //
-// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; nothing is delivered any more, but
-// asynchronous calls still get their completion. What calls left unsent or unacknowledged, each of
-// them reports itself, in its outcome.
+// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs, or waits on a dispatcher that the
+// application runs; nothing is delivered any more, but asynchronous calls still get their
+// completion. What calls left unsent or unacknowledged, each of them reports itself, in its outcome.
 flowmesh_status_t flowmesh_client_close(const flowmesh_client_t *client,
                                         int64_t timeout_ms,
                                         flowmesh_error_t **FLOWMESH_NULLABLE error);
@@ -1494,9 +1496,11 @@ flowmesh_status_t flowmesh_dispatcher_new(size_t threads,
 
 // The descriptor to watch where the application runs the dispatcher: readable exactly while
 // callbacks wait, or flowmesh_dispatcher_wake was called, and no thread is inside
-// flowmesh_dispatcher_run. Level-triggered; good for poll, epoll and every event loop on them. Only
-// watch it: the library reads, writes and closes it, at the latest when the dispatcher and what
-// uses it are gone. Stop watching before you free the dispatcher. Does not block; any thread.
+// flowmesh_dispatcher_run. Such a run may find nothing to call after a close that has made the
+// callback itself, and with an embedded engine, where a subscription looks for messages in its turn;
+// the turn counts. Level-triggered; good for poll, epoll and every event loop on them. Only watch it:
+// the library reads, writes and closes it, at the latest when the dispatcher and what uses it are
+// gone. Stop watching before you free the dispatcher. Does not block; any thread.
 //
 // FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads.
 FLOWMESH_MUST_CHECK
@@ -1856,7 +1860,8 @@ const char *flowmesh_version(void);
 // call it from any thread, in a callback it does not wait for that callback. Not needed before
 // exit.
 //
-// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
+// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more. Shut down
+// again to wait for it.
 flowmesh_status_t flowmesh_shutdown(int64_t timeout_ms,
                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
 
@@ -1977,7 +1982,8 @@ flowmesh_status_t flowmesh_queue_producer_open(const flowmesh_queue_t *queue,
 // returns; `message_data` comes back in its report, untouched. When the buffer is full, blocks for
 // at most `timeout_ms` (0 does not wait, -1 for ever) until there is room; closing the producer
 // from another thread ends the wait. After FLOWMESH_OK exactly one report follows, after anything
-// else none. Any thread, a callback's too.
+// else none. It makes no callbacks: the thread that alone runs the producer's dispatcher must not wait
+// here without limit, as there may be no room before it has run reports. Any thread, a callback's too.
 //
 // FLOWMESH_QUEUE_FULL: no room within the time; the writable callback tells when there is. A thread
 // of the producer's dispatcher gets it at once when all that is missing is that reports are
@@ -2872,11 +2878,12 @@ flowmesh_status_t flowmesh_worker_open(const flowmesh_queue_t *queue,
 // handled too, as giving them back would cost them an attempt; then their verdicts are stored. Blocks
 // up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left to the
 // application, so settle those first or in another thread. Inside a callback of this worker it
-// returns at once. Where the application runs the dispatcher, the calling thread makes the callbacks
-// that are still to be made. After FLOWMESH_OK no callback runs and user data has been released
-// (inside a callback: when the last one has returned). `unfinished`, if not NULL, receives how many
-// leased jobs have no stored verdict, on success and failure alike. A second close is fine. Any
-// thread. A job that was on its way to the worker comes again at the end of its lease.
+// returns at once. Where the application runs the dispatcher, and inside other callbacks of the
+// dispatcher, the calling thread makes the callbacks that are still to be made. After FLOWMESH_OK no
+// callback runs and user data has been released (inside a callback: when the last one has returned).
+// `unfinished`, if not NULL, receives how many leased jobs have no stored verdict, on success and
+// failure alike. A second close is fine. Any thread. A job that was on its way to the worker comes
+// again at the end of its lease.
 //
 // FLOWMESH_DEADLINE_EXCEEDED: jobs were under way at the timeout. None is begun any more and nothing
 // told; verdicts of those under way are still sent while the client is open.

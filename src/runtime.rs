@@ -33,9 +33,28 @@ use crate::{
 
 static PRESENT: PerProcess<Mutex<Option<Arc<Generation>>>> = PerProcess::new();
 
+/// Those that were shut down and had not come to rest at the timeout.
+static ENDING: PerProcess<Mutex<Vec<Arc<Generation>>>> = PerProcess::new();
+
+/// The process that made something.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// The calling one.
+    pub fn this() -> Self {
+        Self(process::id())
+    }
+
+    /// FORKED in another one.
+    pub fn check(self) -> Result<()> {
+        if self.0 == process::id() { Ok(()) } else { Err(forked()) }
+    }
+}
+
 /// What lives from the first use of the library to [`shutdown`].
 pub(crate) struct Generation {
-    pid: u32,
+    process: Process,
     closed: AtomicBool,
     driver: OnceCell<OwnedByProcess<Driver>>,
     dispatcher: OnceCell<OwnedByProcess<Dispatcher>>,
@@ -59,7 +78,7 @@ impl Generation {
 
     fn new() -> Self {
         Self {
-            pid: process::id(),
+            process: Process::this(),
             closed: AtomicBool::new(false),
             driver: OnceCell::new(),
             dispatcher: OnceCell::new(),
@@ -70,7 +89,7 @@ impl Generation {
 
     /// FORKED unless this process made it.
     pub fn check_process(&self) -> Result<()> {
-        if self.pid == process::id() { Ok(()) } else { Err(forked()) }
+        self.process.check()
     }
 
     /// What drives sockets, timers and tasks; made when first needed.
@@ -137,6 +156,28 @@ impl Generation {
         members.push(member);
         Ok(())
     }
+
+    /// Ends it; false when something had not come to rest at `deadline`.
+    fn end(&self, deadline: Option<Instant>) -> bool {
+        let members: Vec<_> = {
+            let members = lock(&self.members);
+            self.closed.store(true, Ordering::Release);
+            members.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut quiet = true;
+        for member in members {
+            quiet &= park::wait(member.close(deadline));
+        }
+        let dispatchers: Vec<_> =
+            lock(&self.dispatchers).iter().filter_map(WeakDispatcher::upgrade).collect();
+        for dispatcher in dispatchers.iter().chain(self.dispatcher_if_started()) {
+            quiet &= dispatcher.stop(deadline);
+        }
+        if let Some(driver) = self.driver_if_started() {
+            quiet &= driver.stop(deadline);
+        }
+        quiet
+    }
 }
 
 /// Closes every client of the process, ends the library's threads and forgets the runtime; calls
@@ -144,27 +185,21 @@ impl Generation {
 /// DEADLINE_EXCEEDED when calls were still ending when the time was up: they end by themselves.
 pub fn shutdown(timeout: Timeout) -> Result<()> {
     let present = PRESENT.unless_forked().ok_or_else(forked)?;
-    let Some(generation) = lock(present).take() else { return Ok(()) };
+    let ending = ENDING.of_this_process();
+    // What an earlier shutdown has left is waited for too.
+    let mut generations = std::mem::take(&mut *lock(ending));
+    generations.extend(lock(present).take());
+    if generations.is_empty() {
+        return Ok(());
+    }
     let deadline = deadline_after(timeout);
-    let members = {
-        let mut members = lock(&generation.members);
-        generation.closed.store(true, Ordering::Release);
-        std::mem::take(&mut *members)
-    };
     log!(Info, "process", 0, "shutting down");
     let mut quiet = true;
-    for member in members.iter().filter_map(Weak::upgrade) {
-        quiet &= park::wait(member.close(deadline));
-    }
-    let dispatchers = std::mem::take(&mut *lock(&generation.dispatchers));
-    for dispatcher in dispatchers.iter().filter_map(WeakDispatcher::upgrade) {
-        quiet &= dispatcher.stop(deadline);
-    }
-    if let Some(dispatcher) = generation.dispatcher_if_started() {
-        quiet &= dispatcher.stop(deadline);
-    }
-    if let Some(driver) = generation.driver_if_started() {
-        quiet &= driver.stop(deadline);
+    for generation in generations {
+        if !generation.end(deadline) {
+            quiet = false;
+            lock(ending).push(generation);
+        }
     }
     if quiet {
         log!(Info, "process", 0, "shut down");

@@ -10,7 +10,7 @@ use super::{
     },
     status::flowmesh_status_t,
 };
-use crate::client::CancelToken;
+use crate::{client::CancelToken, runtime::Process};
 
 /// Ends blocked calls from another thread: put it into the options of any number of calls. Once
 /// cancelled it stays so. Thread-safe.
@@ -21,6 +21,7 @@ use crate::client::CancelToken;
 ///     status = flowmesh_queue_reserve(queue, &options, &job, &error);
 pub struct flowmesh_cancel_t {
     pub(super) token: CancelToken,
+    maker: Process,
 }
 
 /// Makes a token; free it with flowmesh_cancel_free. Does not block; any thread.
@@ -31,7 +32,10 @@ pub extern "C" fn flowmesh_cancel_new(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        handle::give(cancel.required("cancel")?, flowmesh_cancel_t { token: CancelToken::new() });
+        handle::give(
+            cancel.required("cancel")?,
+            flowmesh_cancel_t { token: CancelToken::new(), maker: Process::this() },
+        );
         Ok(())
     })
 }
@@ -44,7 +48,10 @@ pub extern "C" fn flowmesh_cancel_cancel(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        cancel.required("cancel")?.token.cancel();
+        let cancel = cancel.required("cancel")?;
+        // What waits for it in the parent cannot be woken from here, and its locks may be held for ever.
+        cancel.maker.check()?;
+        cancel.token.cancel();
         Ok(())
     })
 }

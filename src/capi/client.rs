@@ -269,9 +269,9 @@ pub extern "C" fn flowmesh_client_connect(
 /// -1 for ever) until all is quiet; inside a callback it returns at once. After FLOWMESH_OK no
 /// callback of this client runs. A second close is fine. Any thread.
 ///
-/// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs; nothing is delivered any more, but
-/// asynchronous calls still get their completion. What calls left unsent or unacknowledged, each of
-/// them reports itself, in its outcome.
+/// FLOWMESH_DEADLINE_EXCEEDED: a call or callback still runs, or waits on a dispatcher that the
+/// application runs; nothing is delivered any more, but asynchronous calls still get their
+/// completion. What calls left unsent or unacknowledged, each of them reports itself, in its outcome.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_client_close(
     client: Option<&flowmesh_client_t>,

@@ -5,10 +5,13 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
+
+use futures_util::future::{Either, select};
 
 use super::{
     boundary::{
@@ -24,7 +27,7 @@ use super::{
 };
 use crate::{
     client::{Client, Error, Progress, Result, Status, Subscription, Timeout},
-    runtime::{Dispatcher, deadline_after, dispatcher},
+    runtime::{Dispatcher, deadline_after, dispatcher, park::until},
 };
 
 /// A subscription in the application's hands. Dropping it ends it.
@@ -63,14 +66,52 @@ impl Delivery {
         };
         self.subscription.stop();
         if !at_rest {
-            return Err(Error::local(
-                Status::DEADLINE_EXCEEDED,
-                "close the subscription: its callback was still running at the timeout",
-            ));
+            return Err(callback_still_runs());
         }
         // Inside a callback there is one more batch that may have to be committed.
-        if inside { Ok(()) } else { self.subscription.last_commit(deadline) }
+        match self.subscription.last_commit(deadline).filter(|_| !inside) {
+            Some(commit) => self.subscription.stream().client().block_on(commit),
+            None => Ok(()),
+        }
     }
+
+    /// As [`Delivery::close`], for a caller that does not wait; inside the callback, its end is waited
+    /// for too.
+    pub fn close_async(
+        self: Arc<Self>,
+        timeout: Timeout,
+    ) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
+        self.subscription.stream().client().inner().check()?;
+        let deadline = deadline_after(timeout);
+        // At once: unless a callback runs, user data is released here, and not by a thread that drives
+        // connections.
+        if let Some(task) = &self.task {
+            task.stop(Some(Instant::now()));
+        }
+        Ok(async move {
+            let at_rest = match &self.task {
+                Some(task) => {
+                    matches!(select(pin!(task.ended()), pin!(until(deadline))).await, Either::Left(_))
+                }
+                None => true,
+            };
+            self.subscription.stop();
+            if !at_rest {
+                return Err(callback_still_runs());
+            }
+            match self.subscription.last_commit(deadline) {
+                Some(commit) => commit.await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+fn callback_still_runs() -> Error {
+    Error::local(
+        Status::DEADLINE_EXCEEDED,
+        "close the subscription: its callback was still running at the timeout",
+    )
 }
 
 impl Drop for Delivery {

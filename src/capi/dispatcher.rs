@@ -72,9 +72,11 @@ pub extern "C" fn flowmesh_dispatcher_new(
 
 /// The descriptor to watch where the application runs the dispatcher: readable exactly while
 /// callbacks wait, or flowmesh_dispatcher_wake was called, and no thread is inside
-/// flowmesh_dispatcher_run. Level-triggered; good for poll, epoll and every event loop on them. Only
-/// watch it: the library reads, writes and closes it, at the latest when the dispatcher and what
-/// uses it are gone. Stop watching before you free the dispatcher. Does not block; any thread.
+/// flowmesh_dispatcher_run. Such a run may find nothing to call after a close that has made the
+/// callback itself, and with an embedded engine, where a subscription looks for messages in its turn;
+/// the turn counts. Level-triggered; good for poll, epoll and every event loop on them. Only watch it:
+/// the library reads, writes and closes it, at the latest when the dispatcher and what uses it are
+/// gone. Stop watching before you free the dispatcher. Does not block; any thread.
 ///
 /// FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads.
 #[must_use]

@@ -12,7 +12,8 @@ use super::{
 use crate::client::{Error, Outcome};
 
 /// Why a call failed, in detail. Immutable; any thread. It belongs to the caller of the failed
-/// call, who frees it; one given to a callback is lent for the call.
+/// call, or to the callback of an asynchronous one, which free it. The reasons in reports, events and
+/// changes of state are lent for the call.
 ///
 ///     if (flowmesh_kv_delete(kv, key, NULL, &error) != FLOWMESH_OK) {
 ///         fprintf(stderr, "%s: %s\n", flowmesh_status_name(flowmesh_error_status(error)),

@@ -19,7 +19,10 @@ use super::{
     },
     status::flowmesh_status_t,
 };
-use crate::client::{CancelToken, Client, Result};
+use crate::{
+    client::{CancelToken, Client, Result},
+    runtime::Process,
+};
 
 /// One asynchronous call that was accepted, for cancelling it. Those who never cancel pass NULL for
 /// it. Thread-safe.
@@ -39,6 +42,7 @@ use crate::client::{CancelToken, Client, Result};
 ///     status = flowmesh_kv_get_async(kv, key, NULL, on_value, request, free_request, NULL, &error);
 pub struct flowmesh_operation_t {
     token: CancelToken,
+    maker: Process,
 }
 
 /// Called once when a call has ended: `error` is NULL on success, otherwise it is yours to free with
@@ -117,7 +121,10 @@ pub extern "C" fn flowmesh_operation_cancel(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        operation.required("operation")?.token.cancel();
+        let operation = operation.required("operation")?;
+        // As with flowmesh_cancel_cancel.
+        operation.maker.check()?;
+        operation.token.cancel();
         Ok(())
     })
 }
@@ -184,6 +191,6 @@ where
 /// Hands the handle of a call that was accepted to those who want it.
 pub(super) fn give(operation: NullableOperation<'_>, token: Option<CancelToken>) {
     if let (Some(out), Some(token)) = (operation, token) {
-        handle::give(out, flowmesh_operation_t { token });
+        handle::give(out, flowmesh_operation_t { token, maker: Process::this() });
     }
 }

@@ -22,7 +22,8 @@ pub extern "C" fn flowmesh_version() -> *const c_char {
 /// call it from any thread, in a callback it does not wait for that callback. Not needed before
 /// exit.
 ///
-/// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more.
+/// FLOWMESH_DEADLINE_EXCEEDED: something still runs; the rest is done, none starts any more. Shut down
+/// again to wait for it.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_shutdown(timeout_ms: i64, error: NullableError<'_>) -> flowmesh_status_t {
     guard::call(error, || runtime::shutdown(Timeout::of_wait_ms(timeout_ms)?))

@@ -379,7 +379,8 @@ pub extern "C" fn flowmesh_queue_producer_open(
 /// returns; `message_data` comes back in its report, untouched. When the buffer is full, blocks for
 /// at most `timeout_ms` (0 does not wait, -1 for ever) until there is room; closing the producer
 /// from another thread ends the wait. After FLOWMESH_OK exactly one report follows, after anything
-/// else none. Any thread, a callback's too.
+/// else none. It makes no callbacks: the thread that alone runs the producer's dispatcher must not wait
+/// here without limit, as there may be no room before it has run reports. Any thread, a callback's too.
 ///
 /// FLOWMESH_QUEUE_FULL: no room within the time; the writable callback tells when there is. A thread
 /// of the producer's dispatcher gets it at once when all that is missing is that reports are
@@ -458,6 +459,7 @@ pub extern "C" fn flowmesh_producer_flush_async(
 ) -> flowmesh_status_t {
     operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
         let producer = &producer.required("producer")?.producer;
+        producer.client().inner().check()?;
         let options = CallOptions { operation: token, ..CallOptions::default() };
         let flush = producer.flush_async(Timeout::of_wait_ms(timeout_ms)?, options);
         Ok(Prepared::new(producer.client().clone(), flush))
@@ -510,6 +512,7 @@ pub extern "C" fn flowmesh_producer_close_async(
 ) -> flowmesh_status_t {
     operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
         let producer = &producer.required("producer")?.producer;
+        producer.client().inner().check()?;
         let options = CallOptions { operation: token, ..CallOptions::default() };
         let close = producer.close_async(Timeout::of_wait_ms(timeout_ms)?, options);
         Ok(Prepared::new(producer.client().clone(), async move {

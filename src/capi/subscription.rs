@@ -75,8 +75,8 @@ pub struct flowmesh_subscription_t {
 /// thread. Also when the call that took it fails.
 pub type flowmesh_drop_t = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// Receives messages: at least one, lent for the call. One call at a time, on a thread of the
-/// library; what it calls may block.
+/// Receives messages: at least one, lent for the call. One call at a time, on the subscription's
+/// dispatcher; what it calls may block.
 pub type flowmesh_message_callback_t =
     Option<unsafe extern "C" fn(batch: *const flowmesh_message_batch_t, user_data: *mut c_void)>;
 
@@ -683,6 +683,8 @@ pub(super) fn seek(
 ) -> Result<Prepared<impl Work<()>>, Error> {
     let subscription = subscription.required("subscription")?.delivery.subscription().clone();
     let call = CallOptions { operation: token, ..options::read(options, "options")?.call()? };
+    // In the child of a fork its locks may be held for ever.
+    subscription.stream().client().check_process()?;
     let (client, inside) = (subscription.stream().client().clone(), subscription.calls_here());
     Ok(Prepared::new(client, async move { subscription.seek(offset, inside, &call).await }))
 }

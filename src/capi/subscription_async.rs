@@ -21,7 +21,7 @@ use super::{
         start_pulled,
     },
 };
-use crate::client::{CallOptions, CancelToken, Error, Status, Timeout};
+use crate::client::{CallOptions, CancelToken, Error, Timeout};
 
 /// flowmesh_stream_subscribe as an asynchronous call, see COMPLETIONS: `subscribed` runs once, with
 /// the subscription or an error, on the client's dispatcher. Delivery to `callback` begins right
@@ -134,12 +134,6 @@ pub extern "C" fn flowmesh_subscription_close_async(
         let delivery = Arc::clone(&subscription.required("subscription")?.delivery);
         let timeout = Timeout::of_wait_ms(timeout_ms)?;
         let client = delivery.subscription().stream().client().clone();
-        Ok(Prepared::new(client, async move {
-            // It waits for the callback in a thread that has nothing else to do.
-            match tokio::task::spawn_blocking(move || delivery.close(timeout)).await {
-                Ok(closed) => closed,
-                Err(e) => Err(Error::local(Status::INTERNAL, format!("close the subscription: {e}"))),
-            }
-        }))
+        Ok(Prepared::new(client, delivery.close_async(timeout)?))
     })
 }

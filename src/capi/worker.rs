@@ -331,11 +331,12 @@ pub extern "C" fn flowmesh_worker_open(
 /// handled too, as giving them back would cost them an attempt; then their verdicts are stored. Blocks
 /// up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left to the
 /// application, so settle those first or in another thread. Inside a callback of this worker it
-/// returns at once. Where the application runs the dispatcher, the calling thread makes the callbacks
-/// that are still to be made. After FLOWMESH_OK no callback runs and user data has been released
-/// (inside a callback: when the last one has returned). `unfinished`, if not NULL, receives how many
-/// leased jobs have no stored verdict, on success and failure alike. A second close is fine. Any
-/// thread. A job that was on its way to the worker comes again at the end of its lease.
+/// returns at once. Where the application runs the dispatcher, and inside other callbacks of the
+/// dispatcher, the calling thread makes the callbacks that are still to be made. After FLOWMESH_OK no
+/// callback runs and user data has been released (inside a callback: when the last one has returned).
+/// `unfinished`, if not NULL, receives how many leased jobs have no stored verdict, on success and
+/// failure alike. A second close is fine. Any thread. A job that was on its way to the worker comes
+/// again at the end of its lease.
 ///
 /// FLOWMESH_DEADLINE_EXCEEDED: jobs were under way at the timeout. None is begun any more and nothing
 /// told; verdicts of those under way are still sent while the client is open.
@@ -378,7 +379,7 @@ pub extern "C" fn flowmesh_worker_close_async(
 ) -> flowmesh_status_t {
     operation::start(callback, (user_data, drop_user_data), operation, error, |token| {
         let worker = &worker.required("worker")?.worker;
-        worker.check_process()?;
+        worker.queue().client().inner().check()?;
         let options = CallOptions { operation: token, ..CallOptions::default() };
         let close = worker.close_async(Timeout::of_wait_ms(timeout_ms)?, options);
         Ok(Prepared::new(worker.queue().client().clone(), async move {

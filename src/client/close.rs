@@ -1,6 +1,6 @@
 //! Closing a client without waiting for it.
 
-use std::{pin::pin, time::Instant};
+use std::pin::pin;
 
 use futures_util::future::{Either, select};
 
@@ -10,7 +10,7 @@ use super::{
     error::{Error, Result, Status},
     options::Timeout,
 };
-use crate::runtime::{Dispatcher, Expected, Once, deadline_after, park::Sleep};
+use crate::runtime::{Dispatcher, Expected, Once, deadline_after, park::until};
 
 /// The group of completions of a close: not that of the client, whose completions it waits for.
 const OF_NO_CLIENT: usize = 0;
@@ -71,15 +71,11 @@ impl Client {
     pub(crate) fn callback_still_runs(&self) -> Error {
         Error::local(
             Status::DEADLINE_EXCEEDED,
-            format!("close {}: a callback was still running at the timeout", self.endpoint()),
+            format!(
+                "close {}: callbacks were still running, or still to come, at the timeout",
+                self.endpoint()
+            ),
         )
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => Sleep::until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

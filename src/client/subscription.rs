@@ -360,13 +360,13 @@ impl Subscription {
         self.0.prefetch.end(error);
     }
 
-    /// Waits for the commit that is due, if any is.
-    pub(crate) fn last_commit(&self, deadline: Option<Instant>) -> Result<()> {
-        if !self.0.commits.has_due() {
-            return Ok(());
-        }
+    /// The commit that is due, to be waited for; `None` when none is.
+    pub(crate) fn last_commit(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Option<impl Future<Output = Result<()>> + Send + use<>> {
         let commits = self.0.commits.clone();
-        self.0.stream.client().block_on(async move { commits.flush(deadline).await })
+        commits.has_due().then_some(async move { commits.flush(deadline).await })
     }
 }
 

@@ -326,8 +326,11 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let before = queue.ready.len();
         for item in items {
-            if let Item::Once(group, _) = &item {
-                *queue.completions.entry(*group).or_default() += 1;
+            match &item {
+                Item::Once(group, _) => *queue.completions.entry(*group).or_default() += 1,
+                // Whoever stopped it has seen that it has nothing to call any more.
+                Item::Task(task) if task.has_ended() => continue,
+                Item::Task(_) => {}
             }
             queue.ready.push_back(item);
         }
@@ -466,6 +469,10 @@ impl Shared {
                 drop(queue);
                 self.run(item);
                 queue = lock(&self.queue);
+                // The timeout comes between two callbacks.
+                if deadline.is_some_and(|at| at <= Instant::now()) {
+                    return queue.has_rested(group);
+                }
                 continue;
             }
             queue = match wait_until(&self.rest, queue, deadline) {

@@ -134,6 +134,14 @@ impl Future for Sleep {
     }
 }
 
+/// Resolves at `deadline`; never, for `None`.
+pub(crate) async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => Sleep::until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A timer of the runtime that the caller is in, or else of the library's.
 fn timer(at: Instant) -> Pin<Box<tokio::time::Sleep>> {
     let ours = match tokio::runtime::Handle::try_current() {

@@ -206,13 +206,20 @@ static int forked_crowd(void *argument)
     wrong += flowmesh_producer_send(crowd->producer, &event, NULL, -1, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_producer_flush(crowd->producer, -1, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_producer_close(crowd->producer, -1, NULL, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_producer_flush_async(crowd->producer, -1, on_done, NULL, NULL, NULL, NULL) !=
+             FLOWMESH_FORKED;
+    wrong += flowmesh_producer_close_async(crowd->producer, -1, on_count, NULL, NULL, NULL, NULL) !=
+             FLOWMESH_FORKED;
+    wrong +=
+        flowmesh_subscription_seek(crowd->family.subscription, 0, NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_dispatcher_run(crowd->own, 0, -1, NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_client_close(crowd->own_client, -1, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_client_get_stats(crowd->own_client, &stats, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_stream_latest_offset_async(crowd->family.stream, NULL, on_offset, NULL, NULL,
                                                  NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_worker_close(crowd->worker, -1, NULL, NULL) != FLOWMESH_FORKED;
-    flowmesh_operation_cancel(crowd->operation, NULL);
+    wrong += flowmesh_operation_cancel(crowd->operation, NULL) != FLOWMESH_FORKED;
+    wrong += flowmesh_cancel_cancel(crowd->family.cancel, NULL) != FLOWMESH_FORKED;
     flowmesh_worker_free(crowd->worker);
     flowmesh_queue_free(crowd->worked);
     flowmesh_operation_free(crowd->operation);

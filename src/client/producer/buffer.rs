@@ -293,6 +293,10 @@ impl<T: Send + 'static> Shared<T> {
                 drop(state);
                 Self::deliver(this);
                 state = lock(&this.state);
+                // The timeout comes between two callbacks.
+                if deadline.is_some_and(|at| at <= Instant::now()) {
+                    return holds(&state);
+                }
                 continue;
             }
             state.watchers += 1;
@@ -322,11 +326,13 @@ impl<T: Send + 'static> Shared<T> {
     }
 
     /// The next batch to send, once reports have been delivered that are too many; `None`, and the
-    /// task counts as gone, when nothing waits.
+    /// task counts as gone, when nothing waits. Nothing holds up the end of the client, whose close
+    /// waits for the task before it has reports delivered that nobody else delivers.
     pub async fn next_batch(this: &Arc<Self>) -> Option<Batch<T>> {
+        let mut closed = pin!(this.target.client().inner().closed().wait());
         std::future::poll_fn(|cx| {
             let mut state = lock(&this.state);
-            if state.is_held_up(&this.options) {
+            if state.is_held_up(&this.options) && closed.as_mut().poll(cx).is_pending() {
                 state.wants_delivery = Some(cx.waker().clone());
                 return Poll::Pending;
             }

@@ -104,6 +104,7 @@ impl Fetcher {
 
     /// Waits until there is room for jobs; `None` at the end.
     async fn room(&self) -> Option<usize> {
+        let client = self.shared.queue.client();
         loop {
             let (room, phase) = {
                 let state = self.shared.lock();
@@ -112,10 +113,12 @@ impl Fetcher {
             if phase > Phase::Open {
                 return None;
             }
-            if room > 0 {
-                return Some(room);
+            // A poll finds out what the end of the client means.
+            if room > 0 || client.is_closed() {
+                return Some(room.max(1));
             }
-            self.shared.room.notified().await;
+            // How the wait ends does not matter either.
+            let _ = client.until_ended(&self.options, None, self.shared.room.notified()).await;
         }
     }
 

@@ -246,6 +246,14 @@ impl Shared {
     /// Calls the handler with the next job that waits; false when there is none.
     fn hand_over_one(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
+        if self.queue.client().is_closed() {
+            // No verdict could be sent. The fetcher ends the worker, or else, where it is gone:
+            if state.phase == Phase::Draining {
+                state.enter(Phase::Ended);
+                self.dispatch(state);
+            }
+            return false;
+        }
         let waiting = state.waiting();
         let Some((job, number, held, callbacks)) = state.begin(|lease| self.left(lease)) else {
             // Where leases were lost, that is to be told. Otherwise nobody is woken: this may be
@@ -285,12 +293,13 @@ impl Shared {
         true
     }
 
-    /// Calls back once in the calling thread, if there is a callback to make and nobody but the
-    /// application would make it: whoever waits for the worker must not wait for a `run` that
-    /// nobody makes.
+    /// Calls back once in the calling thread, if there is a callback to make and perhaps nobody else
+    /// makes it: whoever waits for the worker must wait neither for a `run` that nobody makes nor, in
+    /// a callback of the same dispatcher, for itself.
     pub fn help(self: &Arc<Self>) -> bool {
-        self.lanes.handlers.fd().is_some() && self.hand_over_one()
-            || self.lanes.events.fd().is_some() && (self.tell_one() || self.release())
+        let needed_on = |lane: &Dispatcher| lane.fd().is_some() || lane.is_current();
+        needed_on(&self.lanes.handlers) && self.hand_over_one()
+            || needed_on(&self.lanes.events) && (self.tell_one() || self.release())
     }
 
     /// A job is not under way any more; true when its `verdict` will be sent.

@@ -43,6 +43,8 @@ struct State {
     stopped: bool,
     /// The work is dropped.
     ended: bool,
+    /// Wakes those that wait for that without blocking.
+    watchers: Vec<Waker>,
 }
 
 impl Wake for Task {
@@ -68,7 +70,13 @@ impl Task {
             group,
             pid: process::id(),
             queued: AtomicBool::new(false),
-            state: Mutex::new(State { work: Some(work), running: None, stopped: false, ended: false }),
+            state: Mutex::new(State {
+                work: Some(work),
+                running: None,
+                stopped: false,
+                ended: false,
+                watchers: Vec::new(),
+            }),
             rest: Condvar::new(),
         }
     }
@@ -114,8 +122,10 @@ impl Task {
         let mut state = lock(&self.state);
         state.running = None;
         state.ended = true;
+        let watchers = std::mem::take(&mut state.watchers);
         self.rest.notify_all();
         drop(state);
+        watchers.into_iter().for_each(Waker::wake);
         if let Some(shared) = self.shared.upgrade() {
             shared.forget(self.id);
         }
@@ -138,6 +148,21 @@ impl Task {
             return true;
         }
         self.wait(state, deadline)
+    }
+
+    /// Resolves when its work is dropped.
+    pub async fn ended(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if state.ended {
+                return Poll::Ready(());
+            }
+            if !state.watchers.iter().any(|watcher| watcher.will_wake(cx.waker())) {
+                state.watchers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     pub(super) fn has_ended(&self) -> bool {
