@@ -25,6 +25,31 @@ build: ## The library (shared, static) and the server, optimised, in target/rele
 	@echo "== build"
 	@scripts/build
 
+# Where `make install` puts things; also BINDIR, LIBDIR, INCLUDEDIR, MANDIR.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+export PREFIX DESTDIR RELEASE
+
+.PHONY: install
+install: ## What `make build` made, for everybody (PREFIX=/usr/local DESTDIR=)
+	@[ -e $(RELEASE)/flowmesh-server ] || $(MAKE) --no-print-directory build
+	@packaging/install install
+
+.PHONY: uninstall
+uninstall: ## Take away what `make install` put there
+	@packaging/install uninstall
+
+.PHONY: deb
+deb: build ## Debian packages, in target/deb
+	@packaging/deb
+
+.PHONY: abi abi-renew
+abi: build ## Compare the header and the library's symbols with the last release's
+	@packaging/abi/check
+
+abi-renew: build ## Record them as those of a release
+	@packaging/abi/check --renew
+
 .PHONY: examples
 examples: build
 	@$(MAKE) --no-print-directory -C examples-c OUT=$(abspath $(TARGET)/examples) LIB=$(abspath $(RELEASE))

@@ -186,7 +186,7 @@ impl Header {
     /// The expression that makes an argument.
     fn argument(&self, function: &str, parameter: &Named, before: Option<&Named>) -> String {
         let Named { name, base, stars, constant, .. } = parameter;
-        match (&self.base(base)[..], stars) {
+        match (self.base(base), stars) {
             ("flowmesh_error_t", 2) if name == "error" => "w.error()".into(),
             ("flowmesh_client_options_t", 1) if function == "flowmesh_client_open" => {
                 "w.client_options()".into()
@@ -273,7 +273,7 @@ impl Header {
 
     /// Size of a field and how to fill it.
     fn field(&self, field: &Named) -> (usize, &'static str) {
-        match (&self.base(&field.base)[..], field.stars) {
+        match (self.base(&field.base), field.stars) {
             ("size_t", 0) if field.name == "size" => (8, "Size"),
             ("size_t", 0) => (8, "Count"),
             ("int64_t" | "uint64_t", 0) => (8, "Int64"),

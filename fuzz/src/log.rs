@@ -134,7 +134,7 @@ fn spoil(disk: &Memory, path: &Path, input: &mut Input<'_>) {
             file.write_all_at(&bytes[..bytes.len().min(n as usize)], at)
         }
         4 => {
-            if input.u8() % 4 == 0 {
+            if input.u8().is_multiple_of(4) {
                 disk.remove(path)
             } else {
                 Ok(())

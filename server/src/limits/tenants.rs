@@ -23,11 +23,14 @@ struct Counter {
     flag: &'static str,
     max: usize,
     /// Tenants that have none are not in it.
-    taken: Arc<Mutex<HashMap<Arc<str>, usize>>>,
+    taken: Taken,
 }
 
+/// How many each tenant has.
+type Taken = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+
 /// Held as long as the call waits. Of nothing, where there is no limit.
-pub struct Seat(Option<(Arc<Mutex<HashMap<Arc<str>, usize>>>, Arc<str>)>);
+pub struct Seat(Option<(Taken, Arc<str>)>);
 
 impl Tenants {
     pub fn new(max_subscriptions: usize, max_waiters: usize) -> Self {
