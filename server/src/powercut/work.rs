@@ -203,8 +203,9 @@ impl World {
                 let value = self.payload();
                 Operation::Set { store, key, value, ttl }
             }
-            // A store that nobody has written to is not asked to remove anything.
-            90..94 if tables.values.keys().any(|(known, _)| *known == store) => {
+            // A store that is not there yet has nothing to remove: such a call does not wait for
+            // those made with it.
+            90..94 if self.tables.live().values.keys().any(|(known, _)| *known == store) => {
                 Operation::Delete { store, key }
             }
             _ => {
