@@ -54,6 +54,12 @@ impl Place {
         self.disk.sync_dir(dir.unwrap_or(Path::new(".")))
     }
 
+    /// See [`Disk::await_turn`].
+    #[cfg(test)]
+    pub(super) fn await_turn(&self) {
+        self.disk.await_turn();
+    }
+
     fn wal(&self) -> io::Result<Arc<dyn File>> {
         let mut name = self.path.as_os_str().to_owned();
         name.push("-wal");

@@ -279,23 +279,21 @@ impl LyingDisk {
         hit
     }
 
-    /// Counts a step; with the fault that hits it, if one does.
-    pub(super) fn step(&self, class: Class, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
+    /// Waits until this thread may take a step, and takes it off what it may.
+    pub(super) fn turn(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         let worker = match std::thread::current().name() {
-            Some("flowmesh-keeper") => Some(Worker::Keeper),
-            Some("flowmesh-ckpt") => Some(Worker::Checkpointer),
-            _ => None,
-        };
-        if let Some(worker) = worker {
-            while state.is_alive(self.life) && state.background[worker as usize].permits == 0 {
-                state.background[worker as usize].waits = true;
-                state = self.shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.background[worker as usize].waits = false;
-            }
-            if state.is_alive(self.life) {
-                state.background[worker as usize].permits -= 1;
-            }
+            Some("flowmesh-keeper") => Worker::Keeper,
+            Some("flowmesh-ckpt") => Worker::Checkpointer,
+            _ => return state,
+        } as usize;
+        while state.is_alive(self.life) && state.background[worker].permits == 0 {
+            state.background[worker].waits = true;
+            state = self.shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.background[worker].waits = false;
+        }
+        if state.is_alive(self.life) {
+            state.background[worker].permits -= 1;
         }
         if !state.is_alive(self.life) {
             return Err(power_is_off());
@@ -305,6 +303,12 @@ impl LyingDisk {
             state.note(class, path);
             if state.cut_at.is_some_and(|at| state.steps >= at) {
                 state.off = true;
+        state
+    }
+
+    /// Counts a step; with the fault that hits it, if one does.
+    pub(super) fn step(&self, class: Class, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        let mut state = self.turn();
                 self.shared.bell.notify_all();
             }
         }

@@ -1,11 +1,13 @@
 //! Single faults, each with what must follow from it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{
     Planted,
     calls::{event, queue_name, store_name, stream_name},
-    disk::{Armed, Class},
+    disk::{Armed, Class, LyingDisk},
     plant,
     world::World,
 };
@@ -16,6 +18,7 @@ use crate::{
 };
 
 const WAL: &str = "data/flowmesh.db-wal";
+const DATABASE: &str = "data/flowmesh.db";
 const SEGMENT: &str = "data/streams/00000001.log";
 /// The next sync fails.
 const NEXT_SYNC: Armed = Armed { class: Class::Sync, after: 0, times: 1 };
@@ -33,6 +36,13 @@ fn store() -> ResourceName {
 fn set(world: &World, key: usize, len: usize) -> Result<(), Error> {
     let (key, value) = (format!("key {key}"), Bytes::from(vec![key as u8; len]));
     world.call(|engine| async move { engine.kv.set(&store(), &key, value, 0).await }).unwrap()
+}
+
+/// Whether [`set`] has set it.
+fn get(world: &World, key: usize) -> Result<bool, Error> {
+    let name = format!("key {key}");
+    let value = world.call(|engine| async move { engine.kv.get(&store(), &name).await }).unwrap()?;
+    Ok(value.is_some_and(|value| !value.is_empty() && value.iter().all(|byte| *byte == key as u8)))
 }
 
 fn append(world: &World, payload: &'static [u8]) -> Result<i64, Error> {
@@ -89,6 +99,60 @@ fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
     };
     assert!(!SEEDS.into_iter().any(promised_on_a_gap));
     assert!(plant(Planted::CheckpointTrusted, || SEEDS.into_iter().any(promised_on_a_gap)));
+}
+
+#[test]
+fn what_a_failed_checkpoint_lost_is_copied_again() {
+    let all_is_there = |in_order: bool| {
+        SEEDS.into_iter().all(|seed| {
+            let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+            // Until a checkpoint is due.
+            let keys = (1..).take_while(|key| {
+                set(&world, *key, 3000).unwrap();
+                world.has_no_checkpoint()
+            });
+            let keys = keys.count();
+            // The thread sees how far it has to go; then there is more, so it will not sync.
+            world.begin_checkpoint(8).unwrap();
+            set(&world, 0, 3000).unwrap();
+            world.checkpoint().unwrap();
+            assert!(!world.disk().has_stored(DATABASE));
+            // After the commit and the sync of the WAL, the sync of the file is the one to fail.
+            world.disk().arm(Armed { class: Class::Sync, after: 2, times: 1 });
+            set(&world, 0, 3000).unwrap();
+            assert_eq!(world.disk().fired(), 1);
+            // The WAL starts over if it is thought to be copied.
+            for _ in 0..4 {
+                set(&world, 0, 3000).unwrap();
+                (0..20).for_each(|_| enqueue(&world).unwrap());
+                world.checkpoint().unwrap();
+            }
+            if in_order {
+                world.restart(true, |_| {}).unwrap();
+            }
+            world.cut().is_ok()
+                && world.ask("PRAGMA integrity_check").is_ok_and(|text| text == "ok")
+                && (0..=keys).all(|key| get(&world, key).is_ok_and(|v| v))
+        })
+    };
+    for in_order in [false, true] {
+        assert!(all_is_there(in_order));
+        assert!(!plant(Planted::CheckpointRepeated, || all_is_there(in_order)));
+    }
+}
+
+#[test]
+fn a_database_without_a_wal_does_not_open() {
+    let modes = || {
+        let fault = |class, after| move |disk: &LyingDisk| disk.arm(Armed { class, after, times: 1 });
+        let worlds = [Class::Read, Class::Write, Class::Space, Class::Sync, Class::Name]
+            .into_iter()
+            .flat_map(|class| (0..80).map(move |after| (class, after)))
+            .filter_map(|(class, after)| World::quiet_on(1, FsyncPolicy::Always, fault(class, after)).ok());
+        worlds.map(|world| world.ask("PRAGMA journal_mode").unwrap()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(modes(), BTreeSet::from(["wal".to_owned()]));
+    assert!(plant(Planted::AnyJournal, modes).contains("delete"));
 }
 
 #[test]

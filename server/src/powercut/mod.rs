@@ -49,6 +49,10 @@ pub(crate) enum Planted {
     /// The writer of the database takes no notice of syncs that failed in the background.
     CheckpointTrusted,
 }
+    /// After a sync that failed in a checkpoint there are others.
+    CheckpointRepeated,
+    /// Opening the database takes no notice when it cannot have a WAL.
+    AnyJournal,
 
 thread_local! {
     static PLANTED: Cell<Option<Planted>> = const { Cell::new(None) };

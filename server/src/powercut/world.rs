@@ -100,8 +100,14 @@ impl World {
     /// A world with an open engine, in which nothing happens by itself.
     pub fn quiet(seed: u64, fsync: FsyncPolicy) -> Found<Self> {
         let mut world = Self::new(seed);
+        Self::quiet_on(seed, fsync, |_| {})
+    }
+
+    /// The same; `before` the engine is opened, the disk is nobody's.
+    pub fn quiet_on(seed: u64, fsync: FsyncPolicy, before: impl FnOnce(&LyingDisk)) -> Found<Self> {
         world.fsync = fsync;
         world.running = Some(world.try_open().map_err(|e| e.to_string())?);
+        before(&world.disk);
         Ok(world)
     }
 
@@ -130,8 +136,35 @@ impl World {
 
     /// Lets the thread that makes checkpoints finish.
     pub fn checkpoint(&self) -> Found<()> {
-        self.running()?.let_work(&self.disk, Worker::Checkpointer, 100_000);
+        self.begin_checkpoint(100_000)
+    }
+
+    /// Lets the thread that makes checkpoints do so many steps.
+    pub fn begin_checkpoint(&self, steps: usize) -> Found<()> {
+        self.running()?.let_work(&self.disk, Worker::Checkpointer, steps);
         Ok(())
+    }
+
+    /// Whether the thread that makes checkpoints has none to make.
+    pub fn has_no_checkpoint(&self) -> bool {
+        self.running().is_ok_and(|running| running.local.database.checkpointer_is_idle())
+    }
+
+    /// The power goes and comes back.
+    pub fn cut(&mut self) -> Found<()> {
+        self.disk.switch_off();
+        if let Some(running) = self.running.take() {
+            running.engine.close();
+        }
+        self.disk = self.disk.after_cut();
+        self.running = Some(self.try_open().map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// What the database says to a question that has one word for an answer.
+    pub fn ask(&self, sql: &str) -> Found<String> {
+        let database = &self.running()?.local.database;
+        database.look(|conn| conn.query_row(sql, [], |row| row.get(0))).map_err(|e| e.to_string())
     }
 
     pub fn ignore(&self, ignored: Ignored) {
