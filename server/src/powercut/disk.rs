@@ -237,6 +237,14 @@ impl LyingDisk {
         node.is_some_and(Node::is_stored)
     }
 
+    /// Tells those who look at the steps what is going on.
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        let state = self.state();
+        if state.verbose {
+            eprintln!("{} {}", state.steps, what());
+        }
+    }
+
     /// Two runs of one seed have the same: it is made of every step.
     pub fn trace(&self) -> u64 {
         self.state().trace
@@ -295,6 +303,12 @@ impl LyingDisk {
         if state.is_alive(self.life) {
             state.background[worker].permits -= 1;
         }
+        state
+    }
+
+    /// Counts a step; with the fault that hits it, if one does.
+    pub(super) fn step(&self, class: Class, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        let mut state = self.turn();
         if !state.is_alive(self.life) {
             return Err(power_is_off());
         }
@@ -303,12 +317,6 @@ impl LyingDisk {
             state.note(class, path);
             if state.cut_at.is_some_and(|at| state.steps >= at) {
                 state.off = true;
-        state
-    }
-
-    /// Counts a step; with the fault that hits it, if one does.
-    pub(super) fn step(&self, class: Class, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
-        let mut state = self.turn();
                 self.shared.bell.notify_all();
             }
         }
@@ -333,6 +341,9 @@ impl State {
 
     fn begin_life(&mut self) {
         self.life += 1;
+        if self.verbose {
+            eprintln!("{} life {}", self.steps, self.life);
+        }
         self.off = false;
         self.cut_at = None;
         self.armed.clear();
@@ -363,6 +374,9 @@ impl State {
             self.armed.remove(at);
         }
         self.fired += 1;
+        if self.verbose {
+            eprintln!("{} the next {class:?} fails", self.steps);
+        }
         true
     }
 
@@ -376,6 +390,9 @@ impl State {
 
     fn cut(&mut self) {
         let mood = Mood::draw(&mut self.random, self.steps);
+        if self.verbose {
+            eprintln!("{} the power goes: {mood:?}", self.steps);
+        }
         let mut kept_back = Vec::new();
         let mut names = std::mem::take(&mut self.durable_names);
         for change in std::mem::take(&mut self.changes) {
