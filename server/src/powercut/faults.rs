@@ -12,6 +12,7 @@ use super::{
     world::World,
 };
 use crate::{
+    Engine,
     engine::{FsyncPolicy, Lease, NewJob},
     error::Error,
     resource::ResourceName,
@@ -49,6 +50,11 @@ fn append(world: &World, payload: &'static [u8]) -> Result<i64, Error> {
     world
         .call(|engine| async move { engine.streams.append(&stream_name(0), vec![event(payload)]).await })
         .unwrap()
+}
+
+fn read(world: &World, offset: i64) -> Result<usize, Error> {
+    let read = |engine: Engine| async move { engine.streams.read(&stream_name(0), offset, 1, 1 << 20).await };
+    world.call(read).unwrap().map(|messages| messages.len())
 }
 
 fn enqueue(world: &World) -> Result<(), Error> {
@@ -180,6 +186,23 @@ fn what_a_process_could_not_sync_the_next_one_writes_again() {
 }
 
 #[test]
+fn a_segment_that_the_next_process_goes_on_with_keeps_its_name() {
+    let is_kept = |(seed, after)| {
+        let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+        // One of these is the sync of the name of the first segment.
+        world.disk().arm(Armed { class: Class::Sync, after, times: 10 });
+        let _ = append(&world, b"by the first process");
+        world.restart(false, |_| {}).unwrap();
+        let offset = append(&world, b"acknowledged").unwrap();
+        world.cut().unwrap();
+        read(&world, offset).is_ok_and(|messages| messages == 1)
+    };
+    let mut all = SEEDS.flat_map(|seed| (0..4).map(move |after| (seed, after)));
+    assert!(all.clone().all(is_kept));
+    assert!(!plant(Planted::NamesTrusted, || all.all(is_kept)));
+}
+
+#[test]
 fn a_log_that_failed_to_sync_takes_nothing_more_into_that_file() {
     let world = World::quiet(1, FsyncPolicy::Always).unwrap();
     append(&world, b"before").unwrap();
@@ -198,17 +221,14 @@ fn rotten() -> [bool; 3] {
     enqueue(&world).unwrap();
     set(&world, 42, 30).unwrap();
     assert!(world.disk().rot(b"a message to keep"));
-    let read = |world: &World| {
-        world.call(|engine| async move { engine.streams.read(&stream_name(0), 0, 1, 1 << 20).await }).unwrap()
-    };
-    let message = read(&world).is_ok();
+    let message = read(&world, 0).is_ok();
     world
         .restart(true, |disk| {
             assert!(disk.rot(b"a job to do later"));
             assert!(disk.rot(&[42; 30]));
         })
         .unwrap();
-    assert!(read(&world).is_err(), "the log knows it after opening");
+    assert!(read(&world, 0).is_err(), "the log knows it after opening");
     let value = world.call(|engine| async move { engine.kv.get(&store(), "key 42").await }).unwrap();
     [message, value.is_ok(), lease(&world).unwrap() > 0]
 }

@@ -45,6 +45,8 @@ pub(crate) enum Planted {
     JobsUnchecked,
     /// Opening the log takes its tail for synced, although a sync may have failed before.
     TailTrusted,
+    /// And the names of its segments.
+    NamesTrusted,
     /// Opening the database does so with its WAL.
     WalTrusted,
     /// The writer of the database takes no notice of syncs that failed in the background.
