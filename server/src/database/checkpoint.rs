@@ -184,18 +184,19 @@ impl Shared {
         Ok(true)
     }
 
+    /// Waits until a checkpoint is wanted; false when the thread has to end.
+    fn await_work(&self) -> bool {
+        let mut state = lock(&self.state);
+        while !state.wanted && !state.closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.closed
+    }
+
     fn run(&self, conn: &Connection, place: &Place, health: &Health) {
-        loop {
+        while self.await_work() {
+            place.await_turn();
             let mut state = lock(&self.state);
-            while !state.wanted && !state.closed {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            #[cfg(test)]
-            if !state.closed {
-                drop(state);
-                place.await_turn();
-                state = lock(&self.state);
-            }
             if state.closed {
                 return;
             }
