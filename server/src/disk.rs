@@ -34,6 +34,11 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Called by threads in the background before they look what there is to do, so that a test can
+    /// say when.
+    #[cfg(test)]
+    fn await_turn(&self) {}
 }
 
 /// An open file. Positions are in bytes from its start.

@@ -4,10 +4,15 @@
 //! up, and the WAL could never start over: so the writer copies the few pages that came in
 //! meanwhile, between two commits. The WAL file keeps its size and is written over, which keeps
 //! syncs cheap.
+//!
+//! A checkpoint that does not reach the end of the WAL counts its pages as copied and leaves their
+//! sync to a later one. When that sync fails, systems forget such pages, and SQLite would not copy
+//! them again. So a failed sync ends checkpoints: the WAL grows and has everything, until the file
+//! is opened again and all of the WAL is copied.
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     thread::JoinHandle,
@@ -20,6 +25,7 @@ use super::{
     health::{Health, is_failed_sync},
     lock, schema,
 };
+use crate::commit::try_lock;
 
 /// With this many times the pages at which the thread copies, the writer copies all of them itself:
 /// the thread cannot keep up.
@@ -47,6 +53,8 @@ pub(super) struct Shared {
     copied: AtomicBool,
     /// A sync failed: what the writer has in the WAL may not be on the disk.
     failed_sync: AtomicBool,
+    /// A sync failed: there must be no checkpoint any more. Held during each, by whoever makes it.
+    ended: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -79,8 +87,8 @@ impl Checkpoints {
         let thread = std::thread::Builder::new()
             .name("flowmesh-ckpt".to_owned())
             .spawn({
-                let shared = shared.clone();
-                move || shared.run(&conn, &health)
+                let (shared, place) = (shared.clone(), place.clone());
+                move || shared.run(&conn, &place, &health)
             })
             .map_err(|e| {
                 rusqlite::Error::SqliteFailure(
@@ -108,13 +116,22 @@ impl Checkpoints {
             || pages - self.done_at >= LIMIT * self.start_pages
         {
             self.done_at = pages;
-            let (_, _) = writer.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE)?;
+            if let Some(ended) = try_lock(&self.shared.ended) {
+                self.shared.copy(writer, ended)?;
+            }
         } else if pages - self.called_at >= self.start_pages {
             self.called_at = pages;
             lock(&self.shared.state).wanted = true;
             self.shared.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// Ends the thread. True when the file may be closed with a checkpoint.
+    pub(super) fn end(self) -> bool {
+        let shared = self.shared.clone();
+        drop(self);
+        !*lock(&shared.ended)
     }
 }
 
@@ -151,12 +168,35 @@ impl Shared {
 }
 
 impl Shared {
-    fn run(&self, conn: &Connection, health: &Health) {
-        loop {
-            let mut state = lock(&self.state);
-            while !state.wanted && !state.closed {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    /// A checkpoint by `conn`; false when there must be none.
+    fn copy(&self, conn: &Connection, mut ended: MutexGuard<'_, bool>) -> rusqlite::Result<bool> {
+        if *ended {
+            return Ok(false);
+        }
+        let (_, _) = conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE).inspect_err(|e| {
+            *ended = is_failed_sync(e) && !planted!(CheckpointRepeated);
+            if *ended {
+                tracing::error!(
+                    "a sync failed in a checkpoint: the write-ahead log grows until the file is opened again"
+                );
             }
+        })?;
+        Ok(true)
+    }
+
+    /// Waits until a checkpoint is wanted; false when the thread has to end.
+    fn await_work(&self) -> bool {
+        let mut state = lock(&self.state);
+        while !state.wanted && !state.closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.closed
+    }
+
+    fn run(&self, conn: &Connection, place: &Place, health: &Health) {
+        while self.await_work() {
+            place.await_turn();
+            let mut state = lock(&self.state);
             if state.closed {
                 return;
             }
@@ -164,9 +204,9 @@ impl Shared {
             #[cfg(test)]
             let _busy = self.busy(&mut state);
             drop(state);
-            match conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE) {
-                Ok(_) => self.copied.store(true, Ordering::Release),
-                // Nothing is lost: the pages stay in the WAL, and the next round tries again.
+            match self.copy(conn, lock(&self.ended)) {
+                Ok(copied) => self.copied.store(copied, Ordering::Release),
+                // Nothing is lost: the pages stay in the WAL, for the next round or the next opening.
                 Err(e) => {
                     self.failed_sync.fetch_or(is_failed_sync(&e), Ordering::AcqRel);
                     tracing::warn!(file = health.file(), error = %e, "a checkpoint failed");

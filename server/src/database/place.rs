@@ -54,6 +54,12 @@ impl Place {
         self.disk.sync_dir(dir.unwrap_or(Path::new(".")))
     }
 
+    /// Waits until the disk of a test lets this thread go on; there is nothing to wait for otherwise.
+    pub(super) fn await_turn(&self) {
+        #[cfg(test)]
+        self.disk.await_turn();
+    }
+
     fn wal(&self) -> io::Result<Arc<dyn File>> {
         let mut name = self.path.as_os_str().to_owned();
         name.push("-wal");

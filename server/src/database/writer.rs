@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, config::DbConfig, ffi};
 
 use super::{
     Place,
@@ -187,8 +187,12 @@ impl Sink for Writer {
 
     fn close(&mut self) {
         self.refuse_all(&mut Vec::new(), &Error::closing());
+        if !self.checkpoints.take().is_none_or(Checkpoints::end)
+            && let Err(e) = lock(&self.conn).set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        {
+            tracing::error!(file = self.health.file(), error = %e, "the file is closed with a checkpoint");
+        }
         // Closing the file copies the WAL into it. The connection's place is taken by an empty one.
-        self.checkpoints = None;
         if self.sync.place.is_some() && !self.health.is_damaged() {
             match Connection::open_in_memory() {
                 Ok(empty) => *lock(&self.conn) = empty,

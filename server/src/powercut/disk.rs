@@ -237,6 +237,14 @@ impl LyingDisk {
         node.is_some_and(Node::is_stored)
     }
 
+    /// Tells those who look at the steps what is going on.
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        let state = self.state();
+        if state.verbose {
+            eprintln!("{} {}", state.steps, what());
+        }
+    }
+
     /// Two runs of one seed have the same: it is made of every step.
     pub fn trace(&self) -> u64 {
         self.state().trace
@@ -279,24 +287,28 @@ impl LyingDisk {
         hit
     }
 
-    /// Counts a step; with the fault that hits it, if one does.
-    pub(super) fn step(&self, class: Class, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
+    /// Waits until this thread may take a step, and takes it off what it may.
+    pub(super) fn turn(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         let worker = match std::thread::current().name() {
-            Some("flowmesh-keeper") => Some(Worker::Keeper),
-            Some("flowmesh-ckpt") => Some(Worker::Checkpointer),
-            _ => None,
-        };
-        if let Some(worker) = worker {
-            while state.is_alive(self.life) && state.background[worker as usize].permits == 0 {
-                state.background[worker as usize].waits = true;
-                state = self.shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.background[worker as usize].waits = false;
-            }
-            if state.is_alive(self.life) {
-                state.background[worker as usize].permits -= 1;
-            }
+            Some("flowmesh-keeper") => Worker::Keeper,
+            Some("flowmesh-ckpt") => Worker::Checkpointer,
+            _ => return state,
+        } as usize;
+        while state.is_alive(self.life) && state.background[worker].permits == 0 {
+            state.background[worker].waits = true;
+            state = self.shared.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.background[worker].waits = false;
         }
+        if state.is_alive(self.life) {
+            state.background[worker].permits -= 1;
+        }
+        state
+    }
+
+    /// Counts a step; with the fault that hits it, if one does.
+    pub(super) fn step(&self, class: Class, path: &Path) -> io::Result<(MutexGuard<'_, State>, bool)> {
+        let mut state = self.turn();
         if !state.is_alive(self.life) {
             return Err(power_is_off());
         }
@@ -329,6 +341,9 @@ impl State {
 
     fn begin_life(&mut self) {
         self.life += 1;
+        if self.verbose {
+            eprintln!("{} life {}", self.steps, self.life);
+        }
         self.off = false;
         self.cut_at = None;
         self.armed.clear();
@@ -359,6 +374,9 @@ impl State {
             self.armed.remove(at);
         }
         self.fired += 1;
+        if self.verbose {
+            eprintln!("{} the next {class:?} fails", self.steps);
+        }
         true
     }
 
@@ -372,6 +390,9 @@ impl State {
 
     fn cut(&mut self) {
         let mood = Mood::draw(&mut self.random, self.steps);
+        if self.verbose {
+            eprintln!("{} the power goes: {mood:?}", self.steps);
+        }
         let mut kept_back = Vec::new();
         let mut names = std::mem::take(&mut self.durable_names);
         for change in std::mem::take(&mut self.changes) {

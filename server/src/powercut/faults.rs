@@ -1,21 +1,25 @@
 //! Single faults, each with what must follow from it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{
     Planted,
     calls::{event, queue_name, store_name, stream_name},
-    disk::{Armed, Class},
+    disk::{Armed, Class, LyingDisk},
     plant,
     world::World,
 };
 use crate::{
+    Engine,
     engine::{FsyncPolicy, Lease, NewJob},
     error::Error,
     resource::ResourceName,
 };
 
 const WAL: &str = "data/flowmesh.db-wal";
+const DATABASE: &str = "data/flowmesh.db";
 const SEGMENT: &str = "data/streams/00000001.log";
 /// The next sync fails.
 const NEXT_SYNC: Armed = Armed { class: Class::Sync, after: 0, times: 1 };
@@ -35,10 +39,22 @@ fn set(world: &World, key: usize, len: usize) -> Result<(), Error> {
     world.call(|engine| async move { engine.kv.set(&store(), &key, value, 0).await }).unwrap()
 }
 
+/// Whether [`set`] has set it.
+fn get(world: &World, key: usize) -> Result<bool, Error> {
+    let name = format!("key {key}");
+    let value = world.call(|engine| async move { engine.kv.get(&store(), &name).await }).unwrap()?;
+    Ok(value.is_some_and(|value| !value.is_empty() && value.iter().all(|byte| *byte == key as u8)))
+}
+
 fn append(world: &World, payload: &'static [u8]) -> Result<i64, Error> {
     world
         .call(|engine| async move { engine.streams.append(&stream_name(0), vec![event(payload)]).await })
         .unwrap()
+}
+
+fn read(world: &World, offset: i64) -> Result<usize, Error> {
+    let read = |engine: Engine| async move { engine.streams.read(&stream_name(0), offset, 1, 1 << 20).await };
+    world.call(read).unwrap().map(|messages| messages.len())
 }
 
 fn enqueue(world: &World) -> Result<(), Error> {
@@ -92,6 +108,60 @@ fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
 }
 
 #[test]
+fn what_a_failed_checkpoint_lost_is_copied_again() {
+    let all_is_there = |in_order: bool| {
+        SEEDS.into_iter().all(|seed| {
+            let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+            // Until a checkpoint is due.
+            let keys = (1..).take_while(|key| {
+                set(&world, *key, 3000).unwrap();
+                world.has_no_checkpoint()
+            });
+            let keys = keys.count();
+            // The thread sees how far it has to go; then there is more, so it will not sync.
+            world.begin_checkpoint(8).unwrap();
+            set(&world, 0, 3000).unwrap();
+            world.checkpoint().unwrap();
+            assert!(!world.disk().has_stored(DATABASE));
+            // After the commit and the sync of the WAL, the sync of the file is the one to fail.
+            world.disk().arm(Armed { class: Class::Sync, after: 2, times: 1 });
+            set(&world, 0, 3000).unwrap();
+            assert_eq!(world.disk().fired(), 1);
+            // The WAL starts over if it is thought to be copied.
+            for _ in 0..4 {
+                set(&world, 0, 3000).unwrap();
+                (0..20).for_each(|_| enqueue(&world).unwrap());
+                world.checkpoint().unwrap();
+            }
+            if in_order {
+                world.restart(true, |_| {}).unwrap();
+            }
+            world.cut().is_ok()
+                && world.ask("PRAGMA integrity_check").is_ok_and(|text| text == "ok")
+                && (0..=keys).all(|key| get(&world, key).is_ok_and(|v| v))
+        })
+    };
+    for in_order in [false, true] {
+        assert!(all_is_there(in_order));
+        assert!(!plant(Planted::CheckpointRepeated, || all_is_there(in_order)));
+    }
+}
+
+#[test]
+fn a_database_without_a_wal_does_not_open() {
+    let modes = || {
+        let fault = |class, after| move |disk: &LyingDisk| disk.arm(Armed { class, after, times: 1 });
+        let worlds = [Class::Read, Class::Write, Class::Space, Class::Sync, Class::Name]
+            .into_iter()
+            .flat_map(|class| (0..80).map(move |after| (class, after)))
+            .filter_map(|(class, after)| World::quiet_on(1, FsyncPolicy::Always, fault(class, after)).ok());
+        worlds.map(|world| world.ask("PRAGMA journal_mode").unwrap()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(modes(), BTreeSet::from(["wal".to_owned()]));
+    assert!(plant(Planted::AnyJournal, modes).contains("delete"));
+}
+
+#[test]
 fn what_a_process_could_not_sync_the_next_one_writes_again() {
     let log_is_stored = |seed| {
         let mut world = World::quiet(seed, FsyncPolicy::None).unwrap();
@@ -116,6 +186,23 @@ fn what_a_process_could_not_sync_the_next_one_writes_again() {
 }
 
 #[test]
+fn a_segment_that_the_next_process_goes_on_with_keeps_its_name() {
+    let is_kept = |(seed, after)| {
+        let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+        // One of these is the sync of the name of the first segment.
+        world.disk().arm(Armed { class: Class::Sync, after, times: 10 });
+        let _ = append(&world, b"by the first process");
+        world.restart(false, |_| {}).unwrap();
+        let offset = append(&world, b"acknowledged").unwrap();
+        world.cut().unwrap();
+        read(&world, offset).is_ok_and(|messages| messages == 1)
+    };
+    let mut all = SEEDS.flat_map(|seed| (0..4).map(move |after| (seed, after)));
+    assert!(all.clone().all(is_kept));
+    assert!(!plant(Planted::NamesTrusted, || all.all(is_kept)));
+}
+
+#[test]
 fn a_log_that_failed_to_sync_takes_nothing_more_into_that_file() {
     let world = World::quiet(1, FsyncPolicy::Always).unwrap();
     append(&world, b"before").unwrap();
@@ -134,17 +221,14 @@ fn rotten() -> [bool; 3] {
     enqueue(&world).unwrap();
     set(&world, 42, 30).unwrap();
     assert!(world.disk().rot(b"a message to keep"));
-    let read = |world: &World| {
-        world.call(|engine| async move { engine.streams.read(&stream_name(0), 0, 1, 1 << 20).await }).unwrap()
-    };
-    let message = read(&world).is_ok();
+    let message = read(&world, 0).is_ok();
     world
         .restart(true, |disk| {
             assert!(disk.rot(b"a job to do later"));
             assert!(disk.rot(&[42; 30]));
         })
         .unwrap();
-    assert!(read(&world).is_err(), "the log knows it after opening");
+    assert!(read(&world, 0).is_err(), "the log knows it after opening");
     let value = world.call(|engine| async move { engine.kv.get(&store(), "key 42").await }).unwrap();
     [message, value.is_ok(), lease(&world).unwrap() > 0]
 }

@@ -131,6 +131,7 @@ impl World {
         let calls = calls.collect();
         let answers = if count == 1 { together(calls, ()) } else { together(calls, database.hold()) };
         database.quiesce();
+        self.disk.say(|| format!("{operations:?}: {answers:?}"));
         let mut failures = 0;
         for ((answer, outcome), operation) in answers.iter().zip(&outcomes).zip(&operations) {
             match answer {
@@ -203,8 +204,9 @@ impl World {
                 let value = self.payload();
                 Operation::Set { store, key, value, ttl }
             }
-            // A store that nobody has written to is not asked to remove anything.
-            90..94 if tables.values.keys().any(|(known, _)| *known == store) => {
+            // A store that is not there yet has nothing to remove: such a call does not wait for
+            // those made with it.
+            90..94 if self.tables.live().values.keys().any(|(known, _)| *known == store) => {
                 Operation::Delete { store, key }
             }
             _ => {
@@ -221,6 +223,7 @@ impl World {
 
     fn advance(&mut self) -> Found<()> {
         let by = Duration::from_millis(self.random.between(100, 15_000) as u64);
+        self.disk.say(|| format!("{by:?} go by"));
         self.clock.advance(by);
         self.running()?.quiesce();
         let mut expected = self.tables.live().clone();
@@ -243,6 +246,7 @@ impl World {
             // One of the few syncs of this thread fails.
             self.disk.arm(Armed { class: Class::Sync, after: 0, times: 1 });
         }
+        self.disk.say(|| format!("{worker:?} works, {steps} steps"));
         self.running()?.let_work(&self.disk, worker, steps);
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 use flowmesh_proto::wire::MessageView;
 
 use super::{
+    REPRODUCIBLE,
     calls::{boxed, stream_name, together},
     disk::{Ignored, LyingDisk, Worker},
     log::Log,
@@ -99,8 +100,14 @@ impl World {
 
     /// A world with an open engine, in which nothing happens by itself.
     pub fn quiet(seed: u64, fsync: FsyncPolicy) -> Found<Self> {
+        Self::quiet_on(seed, fsync, |_| {})
+    }
+
+    /// The same; `before` the engine is opened, the disk is nobody's.
+    pub fn quiet_on(seed: u64, fsync: FsyncPolicy, before: impl FnOnce(&LyingDisk)) -> Found<Self> {
         let mut world = Self::new(seed);
         world.fsync = fsync;
+        before(&world.disk);
         world.running = Some(world.try_open().map_err(|e| e.to_string())?);
         Ok(world)
     }
@@ -114,8 +121,7 @@ impl World {
     /// The process ends, in order or not, and another one begins; `before` that, the disk is nobody's.
     pub fn restart(&mut self, in_order: bool, before: impl FnOnce(&LyingDisk)) -> Found<()> {
         if in_order {
-            self.let_all_work()?;
-            self.disk.set_free();
+            self.finish()?;
         } else {
             self.disk.switch_off();
         }
@@ -130,8 +136,35 @@ impl World {
 
     /// Lets the thread that makes checkpoints finish.
     pub fn checkpoint(&self) -> Found<()> {
-        self.running()?.let_work(&self.disk, Worker::Checkpointer, 100_000);
+        self.begin_checkpoint(100_000)
+    }
+
+    /// Lets the thread that makes checkpoints do so many steps.
+    pub fn begin_checkpoint(&self, steps: usize) -> Found<()> {
+        self.running()?.let_work(&self.disk, Worker::Checkpointer, steps);
         Ok(())
+    }
+
+    /// Whether the thread that makes checkpoints has none to make.
+    pub fn has_no_checkpoint(&self) -> bool {
+        self.running().is_ok_and(|running| running.local.database.checkpointer_is_idle())
+    }
+
+    /// The power goes and comes back.
+    pub fn cut(&mut self) -> Found<()> {
+        self.disk.switch_off();
+        if let Some(running) = self.running.take() {
+            running.engine.close();
+        }
+        self.disk = self.disk.after_cut();
+        self.running = Some(self.try_open().map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// What the database says to a question that has one word for an answer.
+    pub fn ask(&self, sql: &str) -> Found<String> {
+        let database = &self.running()?.local.database;
+        database.look(|conn| conn.query_row(sql, [], |row| row.get(0))).map_err(|e| e.to_string())
     }
 
     pub fn ignore(&self, ignored: Ignored) {
@@ -177,8 +210,7 @@ impl World {
 
     fn end(&mut self, end: End) -> Found<()> {
         if end == End::Close {
-            self.let_all_work()?;
-            self.disk.set_free();
+            self.finish()?;
         } else {
             self.disk.switch_off();
         }
@@ -256,7 +288,10 @@ impl World {
             ..DatabaseOptions::default()
         };
         let log = StreamLog::open(disk, Path::new("data/streams"), log)?;
-        let database = Database::open(database).inspect_err(|_| {
+        REPRODUCIBLE.set(true);
+        let database = Database::open(database);
+        REPRODUCIBLE.set(false);
+        let database = database.inspect_err(|_| {
             // The process ends; nobody lets the threads of the log finish their work.
             self.disk.switch_off();
         })?;
@@ -266,7 +301,17 @@ impl World {
         Ok(running)
     }
 
-    fn let_all_work(&mut self) -> Found<()> {
+    /// Before a close: what threads in the background would else be at when it comes is up to chance.
+    fn finish(&self) -> Found<()> {
+        self.let_all_work()?;
+        // This may leave another segment to seal.
+        self.running()?.local.log.end_writing();
+        self.let_all_work()?;
+        self.disk.set_free();
+        Ok(())
+    }
+
+    fn let_all_work(&self) -> Found<()> {
         for worker in [Worker::Keeper, Worker::Checkpointer] {
             self.running()?.let_work(&self.disk, worker, 100_000);
         }

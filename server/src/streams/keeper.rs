@@ -181,6 +181,12 @@ impl Keeper {
             if work.closed {
                 return;
             }
+            #[cfg(test)]
+            if work.prepare || !work.seals.is_empty() {
+                drop(work);
+                self.home.disk.await_turn();
+                work = self.work();
+            }
             // It may have been asked for again while one was in the making, and the file of a spare
             // that waits for the writer must not be touched.
             if std::mem::take(&mut work.prepare) && work.spare.is_none() {

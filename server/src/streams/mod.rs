@@ -228,6 +228,12 @@ impl StreamLog {
         self.committer.quiesce();
     }
 
+    /// The first half of [`StreamLog::close`].
+    #[cfg(test)]
+    pub(crate) fn end_writing(&self) {
+        self.committer.close();
+    }
+
     fn stream(&self, name: &ResourceName) -> Result<Arc<Stream>> {
         self.catalogue.get(name).ok_or_else(|| missing(name))
     }

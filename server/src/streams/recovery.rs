@@ -106,6 +106,11 @@ pub fn recover(home: &Home) -> Result<Recovered> {
     for damage in &found.damage {
         tracing::error!("{damage}");
     }
+    if !planted!(NamesTrusted) {
+        // The process before this one may have ended between the rename of a segment and its sync.
+        let failed = |e| Error::io(format_args!("{}: syncing", home.dir.display()), &e);
+        home.disk.sync_dir(&home.dir).map_err(failed)?;
+    }
     Ok(found.finish(active, unsealed))
 }
 
