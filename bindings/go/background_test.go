@@ -160,7 +160,7 @@ func TestWorkerWhoseHandlerIsSlow(t *testing.T) {
 		_, _, err := q.Enqueue(w.ctx, []byte("x"))
 		w.must(err)
 		began := make(chan *flowmesh.Job)
-		causes := make(chan error)
+		causes := make(chan error, 2)
 		worker, err := q.Work(func(ctx context.Context, job *flowmesh.Job) error {
 			began <- job
 			<-ctx.Done()
@@ -169,11 +169,12 @@ func TestWorkerWhoseHandlerIsSlow(t *testing.T) {
 		}, flowmesh.WithLease(10*time.Second), flowmesh.WithPrefetch(0))
 		w.must(err)
 		<-began
-		w.must(w.client.AdvanceClock(11 * time.Second))
+		// The lease is over, and the second of backoff before the next delivery is not.
+		w.must(w.client.AdvanceClock(10*time.Second + 500*time.Millisecond))
 		if cause := <-causes; !errors.Is(cause, flowmesh.ErrLeaseLost) {
 			w.Fatalf("cause %v", cause)
 		}
-		w.must(w.client.AdvanceClock(time.Minute))
+		w.must(w.client.AdvanceClock(2 * time.Second))
 		if job := <-began; job.Attempts != 2 {
 			w.Fatalf("again: %+v", job)
 		}
