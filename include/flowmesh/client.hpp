@@ -37,6 +37,7 @@ struct tls_options {
 // How to open a client; what is not set has the default that flowmesh_client_options_t tells.
 struct client_options {
     std::optional<std::string> auth_token = std::nullopt;
+    // In place of auth_token.
     std::optional<std::string> auth_token_file = std::nullopt;
     std::optional<bool> allow_plaintext_token = std::nullopt;
     tls_options tls = {};
