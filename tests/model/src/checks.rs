@@ -9,16 +9,24 @@ use std::{
     task::{Context, Poll},
 };
 
-/// How many orders each check tries, by either scheduler: FLOWMESH_MODEL_ROUNDS, or 500.
-fn rounds() -> usize {
-    let set = std::env::var("FLOWMESH_MODEL_ROUNDS").ok();
-    set.map_or(500, |rounds| rounds.parse().expect("FLOWMESH_MODEL_ROUNDS is a number"))
+use shuttle::{
+    Config, Runner,
+    scheduler::{PctScheduler, RandomScheduler},
+};
+
+/// What a variable of the environment says, or else `default`.
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-/// Runs `f` in many orders: at random, and with few but ill-timed changes of the running thread.
+/// Runs `f` in many orders: at random, and with few but ill-timed changes of the running thread. How
+/// many by either, FLOWMESH_MODEL_ROUNDS says (500), and which, FLOWMESH_MODEL_SEED.
 fn check(f: impl Fn() + Send + Sync + Clone + 'static) {
-    shuttle::check_random(f.clone(), rounds());
-    shuttle::check_pct(f, rounds(), 3);
+    let rounds = usize::try_from(number("FLOWMESH_MODEL_ROUNDS", 500)).expect("a number of rounds");
+    let seed = number("FLOWMESH_MODEL_SEED", 1);
+    Runner::new(RandomScheduler::new_from_seed(seed, rounds), Config::new()).run(f.clone());
+    Runner::new(PctScheduler::new_from_seed(seed, 3, rounds), Config::new()).run(f);
 }
 
 /// Is woken once, then ready.

@@ -123,6 +123,7 @@ pub(crate) struct Condvar {
 struct Waiting {
     /// Those that wait with a time, and whether they were rung for.
     timed: Vec<Arc<AtomicBool>>,
+    /// Those inside a wait without one, whether they were rung for or not.
     untimed: usize,
 }
 
@@ -135,6 +136,7 @@ impl Condvar {
         let MutexGuard { mutex, guard } = guard;
         self.waiting().untimed += 1;
         let guard = self.bell.wait(guard).expect(NO_PANICS);
+        self.waiting().untimed -= 1;
         Ok(MutexGuard { mutex, guard })
     }
 
@@ -172,7 +174,6 @@ impl Condvar {
         if chosen < waiting.timed.len() {
             waiting.timed.swap_remove(chosen).store(true, Ordering::Release);
         } else {
-            waiting.untimed -= 1;
             drop(waiting);
             self.bell.notify_one();
         }
@@ -183,7 +184,6 @@ impl Condvar {
         for rung in std::mem::take(&mut waiting.timed) {
             rung.store(true, Ordering::Release);
         }
-        waiting.untimed = 0;
         drop(waiting);
         self.bell.notify_all();
     }
