@@ -16,6 +16,11 @@ PACKAGES = ["-p", "flowmesh", "-p", "flowmesh-server"]
 # In /usr/share/common-licenses; the paragraph with their text is in packaging/debian/copyright.
 KNOWN = {"Apache-2.0"}
 PREFERRED = ["Apache-2.0", "MIT", "ISC", "BSD-3-Clause", "Zlib", "CC0-1.0", "Unlicense"]
+# Debian wants it named, not repeated, also where a file has it among others.
+APACHE = re.compile(
+    r"[ \t]*Apache License\s+Version 2\.0, January 2004.*?limitations under the License\.", re.DOTALL
+)
+NAMED = "The Apache License, Version 2.0, as in /usr/share/common-licenses/Apache-2.0."
 PUBLIC_DOMAIN = """\
 Files: crates/{name}-{version}/sqlite3/*
 Copyright: none
@@ -81,7 +86,7 @@ def paragraph(package: dict, siblings: list[dict]) -> str:
     if not set(licences) <= KNOWN:
         if not contents:
             sys.exit(f"copyright.py: {name} {version} has no file with its licence")
-        lines.append(indented("\n\n".join(contents)))
+        lines.append(indented("\n\n".join(APACHE.sub(NAMED, text) for text in contents)))
     result = "\n".join(lines) + "\n"
     if (directories[0] / "sqlite3/sqlite3.c").exists():
         result += "\n" + PUBLIC_DOMAIN.format(name=name, version=version)
