@@ -114,9 +114,10 @@ pub fn recover(home: &Home) -> Result<Recovered> {
     Ok(found.finish(active, unsealed))
 }
 
-type Opened = Option<(Arc<Segment>, SegmentHeader)>;
+pub(super) type Opened = Option<(Arc<Segment>, SegmentHeader)>;
 
-fn open(home: &Home, number: u64) -> Result<Opened> {
+/// Segment `number`; `None` when its header is damaged.
+pub(super) fn open(home: &Home, number: u64) -> Result<Opened> {
     let name = file_name(number);
     let path = home.path(&name);
     let file = home.disk.open(&path).map_err(|e| Error::io(path.display(), &e))?;

@@ -16,7 +16,7 @@ use super::{
     footer,
     frame::{self, Header, Item},
     recovery::{self, Recovered},
-    segment::{DATA_START, Damage, Home, Segment, SegmentHeader, file_name, number_of},
+    segment::{DATA_START, Damage, Home, Segment, file_name, number_of},
 };
 use crate::{
     disk::ReadOnly,
@@ -66,7 +66,8 @@ impl Check {
         let numbers: BTreeSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         let mut headers = BTreeMap::new();
         for &number in &numbers {
-            if let Some(opened) = open(home, number)? {
+            // One whose header is damaged, recovery has told.
+            if let Some(opened) = recovery::open(home, number)? {
                 headers.insert(number, opened);
             }
         }
@@ -157,16 +158,4 @@ fn fits(header: &Header, body: &[u8]) -> bool {
         }
     }
     expected == header.next()
-}
-
-/// Segment `number`; `None` when its header is damaged, which recovery has told.
-fn open(home: &Home, number: u64) -> Result<Option<(Segment, SegmentHeader)>> {
-    let path = home.path(&file_name(number));
-    let failed = |e| Error::io(path.display(), &e);
-    let file = home.disk.open(&path).map_err(failed)?;
-    let mut start = vec![0; file.len().map_err(failed)?.min(DATA_START) as usize];
-    file.read_exact_at(&mut start, 0).map_err(failed)?;
-    Ok(SegmentHeader::decode(&start).ok().filter(|header| header.number == number).map(|header| {
-        (Segment { number, salt: header.salt, previous_end: header.previous_end, file }, header)
-    }))
 }
