@@ -115,6 +115,26 @@ static flowmesh_status_t set_one(const flowmesh_client_t *client, flowmesh_error
     return status;
 }
 
+/* More than TLS puts into one record, and than is sent at once. */
+static void many_records_there_and_back(const flowmesh_client_t *client)
+{
+    static char value[300000];
+    for (size_t i = 0; i < sizeof(value); i++)
+        value[i] = (char)(i % 251);
+    flowmesh_error_t *error = NULL;
+    flowmesh_kv_t *kv = NULL;
+    flowmesh_value_t *got = NULL;
+    OK(flowmesh_kv_open(client, "acme", "test", "kv", &kv, &error));
+    OK(flowmesh_kv_set(kv, FLOWMESH_VIEW_LITERAL("large"),
+                       flowmesh_view_bytes(value, sizeof(value)), NULL, &error));
+    OK(flowmesh_kv_get(kv, FLOWMESH_VIEW_LITERAL("large"), NULL, &got, &error));
+    flowmesh_view_t view = flowmesh_value_data(got);
+    assert_int_equal(view.len, sizeof(value));
+    assert_memory_equal(view.data, value, sizeof(value));
+    flowmesh_value_free(got);
+    flowmesh_kv_free(kv);
+}
+
 static void files_get_a_client_in(void **state)
 {
     const struct secure *house = (const struct secure *)*state;
@@ -123,6 +143,7 @@ static void files_get_a_client_in(void **state)
     flowmesh_error_t *error = NULL;
     OK(flowmesh_client_connect(client, PATIENCE_MS, &error));
     OK(set_one(client, &error));
+    many_records_there_and_back(client);
     flowmesh_client_free(client);
     flowmesh_client_options_free(options);
 }
