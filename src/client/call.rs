@@ -142,7 +142,7 @@ impl Client {
         let running = self.statistics().call_started(call.server_wait.is_zero());
         // Whether a request may have reached the server; of no interest when it changes nothing.
         let sent = (call.effect != Effect::None).then(Arc::<AtomicBool>::default);
-        let attempts = async {
+        let attempts = pin!(async {
             let mut before = Outcome::NotApplied;
             let (mut unsent, mut repeats) = (0, u32::from(call.effect != Effect::Once));
             let mut renewed = false;
@@ -172,12 +172,12 @@ impl Client {
                 self.statistics().retried.add(1);
                 log!(Info, "call", self.id(), "{error}; trying it once more");
             }
-        };
+        });
         let ended = self.until_ended(call.options, call.time(inner.options().timeout), attempts).await;
         let result = match ended {
             Ok(result) => result,
             Err(end) => {
-                let sent = sent.is_some_and(|sent| sent.load(Ordering::Relaxed));
+                let sent = sent.as_ref().is_some_and(|sent| sent.load(Ordering::Relaxed));
                 let outcome = if sent { Outcome::Unknown } else { Outcome::NotApplied };
                 Err(self.end_error(end, &call.what()).with_outcome(outcome))
             }
@@ -212,7 +212,8 @@ impl Client {
         Ok(reply.map(Response::into_inner).map_err(|status| Failure::new(&status)))
     }
 
-    /// Runs `operation` until it ends, the time is up, the caller cancels or the client closes.
+    /// Runs `operation` until it ends, the time is up, the caller cancels or the client closes. Callers
+    /// pin large ones: what an async function is given takes room in it twice.
     pub(crate) async fn until_ended<F: Future>(
         &self,
         options: &CallOptions,

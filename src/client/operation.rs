@@ -73,12 +73,12 @@ impl Client {
             parts: Some((done, under_way)),
             _result: PhantomData,
         };
-        inbox.new.get_mut().push(Box::pin(async move {
-            let result = AssertUnwindSafe(operation).catch_unwind().await;
+        // Not an async block, which would hold the operation twice: as given, and as awaited.
+        inbox.new.get_mut().push(Box::pin(AssertUnwindSafe(operation).catch_unwind().map(move |result| {
             let result = result.unwrap_or_else(|panic| Err(Error::defect(&*panic)));
             let (done, under_way) = unfinished.parts.take().expect("only this takes them");
             Completion { once: Box::new(move || done(result)), under_way }
-        }));
+        })));
         let Some(pin) = pin else {
             let waker = inbox.waker.take();
             drop(inbox);

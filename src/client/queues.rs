@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -226,7 +227,7 @@ impl Queue {
             }
         };
         let time = options.time(self.client().inner().options().timeout);
-        if let Err(end) = self.client().until_ended(options, time, all).await {
+        if let Err(end) = self.client().until_ended(options, time, pin!(all)).await {
             let what = format!("ack jobs of {}", self.0.text);
             let outcome = if begun { Outcome::Unknown } else { Outcome::NotApplied };
             acked.error = Some(self.client().end_error(end, &what).with_outcome(outcome));

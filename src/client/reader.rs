@@ -1,6 +1,6 @@
 //! Paging through a stream.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use flowmesh_proto::wire::MessageView;
@@ -43,7 +43,7 @@ impl Reader {
         let read =
             CallOptions { timeout: Timeout::Never, trace: options.trace.clone(), ..CallOptions::default() };
         let time = options.time(client.inner().options().timeout);
-        let ended = client.until_ended(options, time, self.page_in_turn(&read)).await;
+        let ended = client.until_ended(options, time, pin!(self.page_in_turn(&read))).await;
         ended.unwrap_or_else(|end| {
             let what = format!("read from {}", self.stream.canonical_path());
             Err(client.end_error(end, &what).with_outcome(Outcome::NotApplied))

@@ -10,7 +10,7 @@ mod follower;
 mod prefetch;
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -224,7 +224,7 @@ impl Subscription {
         let _under_way = (!calls_back).then(|| client.inner().enter());
         client.inner().check()?;
         let options = CallOptions { operation: Some(self.0.stop.clone()), ..options.clone() };
-        match client.until_ended(&options, time, self.take(batch, calls_back)).await {
+        match client.until_ended(&options, time, pin!(self.take(batch, calls_back))).await {
             Ok(taken) => taken.map(Some),
             Err(End::TimeUp) => Ok(None),
             Err(End::Cancelled) if self.0.stop.is_cancelled() => Err(self.0.closed_error()),
@@ -394,7 +394,8 @@ impl Shared {
             let _under_way = client.inner().enter();
             let options =
                 CallOptions { timeout: Timeout::Never, cancel: Some(stop), ..CallOptions::default() };
-            if let Err(end) = client.until_ended(&options, None, pump.0.clone().pump(follower)).await {
+            let pumping = pin!(pump.0.clone().pump(follower));
+            if let Err(end) = client.until_ended(&options, None, pumping).await {
                 pump.0.end(client.end_error(end, &what(&pump.1)));
             }
         })?;

@@ -193,7 +193,7 @@ impl Worker {
         let deadline = deadline_after(timeout);
         async move {
             let client = this.shared.queue.client();
-            let closed = match client.until_ended(&options, None, this.drained(deadline, false)).await {
+            let closed = match client.until_ended(&options, None, pin!(this.drained(deadline, false))).await {
                 Ok(closed) => closed,
                 Err(end) => Err(client.end_error(end, &this.what())),
             };

@@ -7,8 +7,9 @@
 //! company: several callers, or pinned work (tasks, subscriptions) that nothing may delay.
 //! Idle, every thread sleeps; nothing polls.
 
-use std::{io, panic::resume_unwind, time::Duration};
+use std::{io, panic::resume_unwind, pin::pin, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::Notify,
@@ -130,7 +131,10 @@ impl Driver {
         if turn.drives {
             let runtime = self.shared.runtime.read().unwrap_or_else(PoisonError::into_inner);
             return match &*runtime {
-                Some(runtime) => Ok(park::elsewhere(|| runtime.block_on(self.spin.watch(future)))),
+                Some(runtime) => {
+                    let future = pin!(future);
+                    Ok(park::elsewhere(|| runtime.block_on(self.spin.watch(future))))
+                }
                 None => Err(shut_down()),
             };
         }
@@ -160,10 +164,7 @@ impl Driver {
         F::Output: Send + 'static,
     {
         let pin = self.pin()?;
-        Ok(self.handle.spawn(async move {
-            let _pin = pin;
-            task.await
-        }))
+        Ok(self.handle.spawn(task.inspect(move |_| drop(pin))))
     }
 
     /// Keeps the background thread driving as long as the guard lives.
