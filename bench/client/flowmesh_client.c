@@ -10,6 +10,7 @@
 #include <semaphore.h>
 #include <unistd.h>
 
+#include "allocations.h"
 #include "measure.h"
 
 enum { LOAD_BATCH = 1000 };
@@ -110,6 +111,7 @@ static void finish_write(struct write *w)
 
 struct reading {
     int64_t seen, wanted;
+    unsigned long before, after; /* allocations, at half of the messages and at the last */
     sem_t complete;
 };
 
@@ -121,8 +123,12 @@ static void on_batch(const flowmesh_message_batch_t *batch, void *with)
         const flowmesh_message_t *m = flowmesh_message_batch_at(batch, i);
         if (m->offset != r->seen || m->payload.len != PAYLOAD)
             die("subscribe", "a message is out of order or has another size");
-        if (r->seen + 1 == r->wanted)
+        if (r->seen == r->wanted / 2)
+            r->before = allocations_so_far();
+        if (r->seen + 1 == r->wanted) {
+            r->after = allocations_so_far();
             sem_post(&r->complete);
+        }
     }
 }
 
@@ -155,6 +161,9 @@ static void measure_subscribe(flowmesh_client_t *client, int64_t messages)
     flowmesh_subscription_t *subscription = subscribe(stream, &r);
     while (sem_wait(&r.complete)) {
     }
+#ifdef COUNT_ALLOCATIONS
+    m.allocations = (double)(r.after - r.before) / (double)(messages - messages / 2);
+#endif
     meter_report(&m, (double)messages);
     end(subscription);
     flowmesh_stream_free(stream);

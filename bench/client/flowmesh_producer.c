@@ -9,45 +9,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#define COUNT_ALLOCATIONS
+#include "allocations.h"
 #include "measure.h"
 
 enum { MAX_THREADS = 64 };
-
-/* ---- Every allocation of the program, the library's included, passes here. ---- */
-
-static atomic_ulong allocations;
-
-void *__libc_malloc(size_t size);
-void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *memory, size_t size);
-void *__libc_memalign(size_t alignment, size_t size);
-
-void *malloc(size_t size)
-{
-    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t count, size_t size)
-{
-    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-    return __libc_calloc(count, size);
-}
-
-void *realloc(void *memory, size_t size)
-{
-    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-    return __libc_realloc(memory, size);
-}
-
-int posix_memalign(void **memory, size_t alignment, size_t size)
-{
-    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-    *memory = __libc_memalign(alignment, size);
-    return *memory == NULL;
-}
-
-/* ---- Work ---- */
 
 struct worker {
     flowmesh_producer_t *producer; /* NULL: blocking writes */
@@ -170,14 +136,14 @@ int main(int argc, char **argv)
     struct timespec half = {(time_t)(seconds / 2),
                             (long)((seconds / 2 - (long)(seconds / 2)) * 1e9)};
     nanosleep(&half, NULL);
-    unsigned long before = atomic_load(&allocations), done = total(workers, threads);
+    unsigned long before = allocations_so_far(), done = total(workers, threads);
     for (size_t i = 0; i < threads; i++)
         pthread_join(ids[i], NULL);
     double passed = (double)(now_ns() - started) / 1e9;
     double all = (double)total(workers, threads);
     printf("{\"rate\":%.1f,\"cpu_us\":%.4f,\"allocations\":%.3f}\n", all / passed,
            (double)(cpu_ns() - cpu) / 1e3 / all,
-           (double)(atomic_load(&allocations) - before) / (all - (double)done));
+           (double)(allocations_so_far() - before) / (all - (double)done));
     for (size_t i = 0; i < threads; i++)
         flowmesh_producer_free(workers[i].producer);
     flowmesh_queue_free(queue);

@@ -57,6 +57,7 @@ struct meter {
     uint64_t started, cpu; /* at the start */
     uint64_t *ns;          /* latency of each timed call */
     size_t count, capacity;
+    double allocations; /* of each operation; negative when they were not counted */
 };
 
 static inline void meter_start(struct meter *m)
@@ -64,6 +65,7 @@ static inline void meter_start(struct meter *m)
     memset(m, 0, sizeof *m);
     m->cpu = cpu_ns();
     m->started = now_ns();
+    m->allocations = -1;
 }
 
 static inline void meter_add(struct meter *m, uint64_t ns)
@@ -94,6 +96,8 @@ static inline void meter_report(struct meter *m, double operations)
         printf(",\"p50_us\":%.3f,\"p99_us\":%.3f", (double)m->ns[m->count / 2] / 1e3,
                (double)m->ns[m->count * 99 / 100] / 1e3);
     }
+    if (m->allocations >= 0)
+        printf(",\"allocations\":%.4f", m->allocations);
     printf("}\n");
     free(m->ns);
 }

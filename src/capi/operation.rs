@@ -3,7 +3,10 @@
 //! A noun's file checks the arguments of a call once, into a [`Prepared`] operation; the blocking
 //! form waits for it, the asynchronous one starts it.
 
-use std::ffi::{c_char, c_void};
+use std::{
+    ffi::{c_char, c_void},
+    pin::Pin,
+};
 
 use super::{
     boundary::{
@@ -141,16 +144,17 @@ pub(super) trait Work<T>: Future<Output = Result<T>> + Send + 'static {}
 
 impl<T, F: Future<Output = Result<T>> + Send + 'static> Work<T> for F {}
 
-/// An operation whose arguments were checked and copied, and that nobody has begun.
+/// An operation whose arguments were checked and copied, and that nobody has begun. It is boxed at
+/// once: it takes some kilobytes, which every hand-over from here to where it runs would copy.
 pub(super) struct Prepared<W> {
     client: Client,
-    work: W,
+    work: Pin<Box<W>>,
 }
 
 impl<W> Prepared<W> {
     /// An operation of `client`.
     pub fn new(client: Client, work: W) -> Self {
-        Self { client, work }
+        Self { client, work: Box::pin(work) }
     }
 
     /// Runs it to its end: the blocking form.
