@@ -8,6 +8,7 @@ Prints Markdown tables. Wake-ups are the voluntary context switches of all threa
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,12 @@ def watch(pid, seconds):
     return [str(after.threads), f"{cpu / elapsed:.0f}", f"{sleeps / elapsed:.1f}"]
 
 
+def resident(pid):
+    """The memory of a process, in bytes."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1024
+
+
 class Idler:
     """A client that has connected and now does nothing."""
 
@@ -81,10 +88,17 @@ def idle(settings):
             for name, program, address, subscriptions in cells:
                 with running(Idler, program, address, subscriptions) as client:
                     row(name, *watch(client.process.pid, settings.seconds))
-            head(columns, "flowmesh-server with caught-up subscribers, nothing written", "server")
-            for count in (0, settings.subscribers):
-                with running(Idler, OURS, server.tcp, count):
-                    row(f"{count} subscribers", *watch(server.process.pid, settings.seconds))
+            columns += " | bytes a subscription"
+            title = "Caught-up subscriptions of one client, nothing written"
+            head(columns, title, "process")
+            alone, many = {}, settings.subscribers
+            for count in (1, many):
+                with running(Idler, OURS, server.tcp, count) as client:
+                    for who, pid in (("client", client.process.pid), ("server", server.process.pid)):
+                        figures, memory = watch(pid, settings.seconds), resident(pid)
+                        each = f"{(memory - alone[who]) / (many - 1):.0f}" if who in alone else ""
+                        alone.setdefault(who, memory)
+                        row(f"{who}, {count:,} subscriptions", *figures, each)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -124,7 +138,7 @@ def main():
     )
     parser.add_argument("--build", action="store_true")
     parser.add_argument("--seconds", type=float, default=5.0, help="to watch each process")
-    parser.add_argument("--subscribers", type=int, default=1000)
+    parser.add_argument("--subscribers", type=int, default=10_000)
     parser.add_argument("--lib", default=ROOT / "target" / "release", type=Path)
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="for data directories")
     settings = parser.parse_args()
