@@ -6,6 +6,7 @@
 mod checkpoint;
 #[cfg(feature = "net")]
 mod copy;
+mod delivery;
 mod health;
 mod job;
 mod job_id;
@@ -39,6 +40,7 @@ use tokio::sync::oneshot;
 pub use self::place::Place;
 use self::{
     checkpoint::Checkpoints,
+    delivery::Wait,
     health::Health,
     job_id::JobIds,
     operation::{Operation, Reply},
@@ -56,7 +58,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     commit::Committer,
-    engine::{Enqueued, FsyncPolicy, KvStore, Lease, Nacked, NewJob, QueueStore},
+    engine::{Enqueued, FsyncPolicy, KvStore, Lease, Leased, Nacked, NewJob, QueueStore},
     error::{Error, Result},
     resource::ResourceName,
 };
@@ -314,9 +316,12 @@ impl QueueStore for Database {
         self.submit(|reply| Operation::Enqueue { queue, body, delay_seconds, reply }).await
     }
 
-    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Vec<Job>> {
+    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Leased> {
         let queue = queue.clone();
-        self.submit(|reply| Operation::Lease { queue, lease, reply }).await
+        let Open { committer, ids, .. } = self.parts()?;
+        let (reply, wait) = Wait::new(ids, committer);
+        committer.submit(Operation::Lease { queue, lease, reply }).map_err(|_| Error::closing())?;
+        wait.end().await
     }
 
     async fn ack(&self, queue: &ResourceName, job_id: &str) -> Result<()> {

@@ -17,6 +17,7 @@ use rusqlite::{Connection, config::DbConfig, ffi};
 use super::{
     Place,
     checkpoint::Checkpoints,
+    delivery::Undelivered,
     health::{Health, is_failed_sync},
     job_id::JobIds,
     lock,
@@ -147,15 +148,9 @@ impl Sink for Writer {
             self.set_alarm(now);
             return;
         }
-        let stored = self.transact(&conn, now, batch);
-        self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
-        match stored {
+        match self.transact_and_answer(&conn, now, batch) {
             Ok(()) => {
                 self.alarm.rest_until = None;
-                let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
-                if !untold.is_empty() {
-                    self.untake(&conn, now, &untold);
-                }
                 if let Some(checkpoints) = &mut self.checkpoints
                     && let Err(e) = checkpoints.after_commit(&conn)
                 {
@@ -203,6 +198,25 @@ impl Sink for Writer {
 }
 
 impl Writer {
+    /// One transaction and its answers; then, as long as an answer finds nobody, one more in which the
+    /// jobs that it leased go to others.
+    fn transact_and_answer(
+        &mut self,
+        conn: &Connection,
+        now: i64,
+        batch: &mut Vec<Operation>,
+    ) -> rusqlite::Result<()> {
+        loop {
+            self.transact(conn, now, batch)?;
+            self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+            let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
+            if untold.is_empty() {
+                return Ok(());
+            }
+            batch.push(Operation::GiveBack { leases: Undelivered::of(&self.ids, &untold) });
+        }
+    }
+
     /// One transaction: what is due by now, then the operations in order.
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
         self.sync.suspect |= self.checkpoints.as_ref().is_some_and(Checkpoints::take_failed_sync);
@@ -232,7 +246,7 @@ impl Writer {
     fn acknowledges_change(&self, operation: &Operation) -> bool {
         match operation {
             Operation::Lease { queue, .. } => self.create && self.queues.id(queue).is_none(),
-            Operation::Settle { .. } => false,
+            Operation::GiveBack { .. } | Operation::Settle { .. } => false,
             _ => true,
         }
     }
@@ -268,6 +282,7 @@ impl Writer {
                     Err(e) => answer(answers, Err(e), |r| Answer::Leased(reply, r)),
                 }
             }
+            Operation::GiveBack { leases } => leases.iter().try_for_each(|lease| queues.give_back(tx, lease)),
             Operation::Ack { queue, job_id, reply } => {
                 answer(answers, queues.ack(tx, &queue, &job_id), |r| Answer::Done(reply, r))
             }
@@ -292,27 +307,6 @@ impl Writer {
                     Answer::Done(reply, r)
                 })
             }
-        }
-    }
-
-    /// Gives back what was leased to callers that had gone by the time it was stored.
-    fn untake(&mut self, conn: &Connection, now: i64, jobs: &[Job]) {
-        let ids = self.ids.clone();
-        let tx = Tx { conn, ids: &ids, now, create: self.create };
-        let mut give_back = || -> rusqlite::Result<()> {
-            self.sync.prepare(conn, false)?;
-            conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            for job in jobs {
-                self.queues.untake(&tx, job)?;
-            }
-            self.queues.save(conn)?;
-            conn.prepare_cached("COMMIT")?.execute([])?;
-            Ok(())
-        };
-        if let Err(e) = give_back() {
-            // They come back when their leases end.
-            tracing::warn!(file = self.health.file(), error = %e, "jobs of a cancelled call stay leased");
-            self.roll_back(conn);
         }
     }
 

@@ -66,7 +66,7 @@ fn enqueue(world: &World) -> Result<(), Error> {
 fn lease(world: &World) -> Result<usize, Error> {
     let lease = Lease { max_jobs: 1, max_bytes: 1 << 20, visibility_seconds: 30, wait_seconds: 0 };
     let leased = world.call(|engine| async move { engine.queues.lease(&queue(), lease).await });
-    leased.unwrap().map(|jobs| jobs.len())
+    leased.unwrap().map(|leased| leased.taken().len())
 }
 
 /// Leases are written and not synced: what they wrote is what a failed sync can lose.
