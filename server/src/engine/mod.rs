@@ -12,7 +12,10 @@ mod local;
 pub use delivery::{Delivery, Leased};
 pub use fsync::FsyncPolicy;
 #[cfg(test)]
-pub(crate) use {directory::check_format, local::Local};
+pub(crate) use {
+    directory::{check_format, make},
+    local::Local,
+};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 

@@ -108,10 +108,12 @@ pub enum Ignored {
     WriteAheadLog,
     /// Of the directory that the database is in.
     DataDirectory,
+    /// Of the one that this is in.
+    Parent,
 }
 
 impl Ignored {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Segment,
         Self::NewSegment,
         Self::Sorted,
@@ -119,9 +121,13 @@ impl Ignored {
         Self::Database,
         Self::WriteAheadLog,
         Self::DataDirectory,
+        Self::Parent,
     ];
 
     fn of(path: &Path) -> Option<Self> {
+        if path == Path::new(".") {
+            return Some(Self::Parent);
+        }
         let name = path.file_name()?.to_str()?;
         match name {
             "next.new" | "spare.new" => Some(Self::NewSegment),
@@ -380,6 +386,15 @@ impl State {
         true
     }
 
+    /// A new node by the name of `path`: a file, or a directory, which holds nothing itself.
+    pub(super) fn make(&mut self, path: &Path) -> usize {
+        let id = self.nodes.keys().last().map_or(0, |id| id + 1);
+        self.nodes.insert(id, Node::default());
+        self.names.insert(path.to_owned(), id);
+        self.changes.push(Change::Created(path.to_owned(), id));
+        id
+    }
+
     pub(super) fn path_of(&self, id: usize) -> Option<&Path> {
         self.names.iter().find(|(_, node)| **node == id).map(|(path, _)| path.as_path())
     }
@@ -408,6 +423,7 @@ impl State {
                 kept_back.extend(change.paths().into_iter().cloned());
             }
         }
+        let names = reachable(names);
         let mut nodes = BTreeMap::new();
         for id in names.values() {
             let Some(node) = self.nodes.get(id) else { continue };
@@ -417,6 +433,19 @@ impl State {
         self.names = names.clone();
         self.durable_names = names;
     }
+}
+
+/// What a directory that is not there held cannot be found any more.
+fn reachable(names: BTreeMap<PathBuf, usize>) -> BTreeMap<PathBuf, usize> {
+    let mut found = BTreeMap::new();
+    // In this order a directory comes before what it holds.
+    for (path, id) in names {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if parent.as_os_str().is_empty() || found.contains_key(parent) {
+            found.insert(path, id);
+        }
+    }
+    found
 }
 
 impl Change {

@@ -167,7 +167,8 @@ fn what_a_process_could_not_sync_the_next_one_writes_again() {
         let mut world = World::quiet(seed, FsyncPolicy::None).unwrap();
         append(&world, &[7; 20_000]).unwrap();
         // The second process reads the tail of the log, fails to sync it, and ends.
-        world.restart(false, |disk| disk.arm(NEXT_SYNC)).unwrap_err();
+        let after_the_directories = Armed { after: 2, ..NEXT_SYNC };
+        world.restart(false, |disk| disk.arm(after_the_directories)).unwrap_err();
         world.restart(false, |_| {}).unwrap();
         world.disk().has_stored(SEGMENT)
     };
@@ -200,6 +201,22 @@ fn a_segment_that_the_next_process_goes_on_with_keeps_its_name() {
     let mut all = SEEDS.flat_map(|seed| (0..4).map(move |after| (seed, after)));
     assert!(all.clone().all(is_kept));
     assert!(!plant(Planted::NamesTrusted, || all.all(is_kept)));
+}
+
+#[test]
+fn a_directory_that_the_process_before_could_not_sync_stays() {
+    let is_kept = |seed| {
+        // The first process makes the directory, fails to sync its name, and ends.
+        let mut world = World::new(seed);
+        world.fsync = FsyncPolicy::Always;
+        world.restart(false, |disk| disk.arm(NEXT_SYNC)).unwrap_err();
+        world.restart(false, |_| {}).unwrap();
+        set(&world, 0, 10).unwrap();
+        world.cut().unwrap();
+        get(&world, 0).unwrap()
+    };
+    assert!(SEEDS.into_iter().all(is_kept));
+    assert!(!plant(Planted::DirectoriesTrusted, || SEEDS.into_iter().all(is_kept)));
 }
 
 #[test]

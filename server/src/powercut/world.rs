@@ -23,7 +23,7 @@ use crate::{
     clock::{Clock, TestClock},
     database::{self, Database, DatabaseOptions},
     disk::Disk,
-    engine::{Local, check_format},
+    engine::{self, Local, check_format},
     error::Error,
     streams::{LogOptions, StreamLog},
 };
@@ -271,6 +271,7 @@ impl World {
 
     fn try_open(&mut self) -> Result<Running, Error> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        engine::make(&*disk, Path::new(DATA))?;
         check_format(&*disk, Path::new(DATA))?;
         let vfs = Vfs::register(disk.clone());
         let log = LogOptions {
