@@ -23,6 +23,8 @@ use super::{
     lock,
     operation::{Answer, Operation},
     queues::{Queues, Step, Tx},
+    readers::Readers,
+    reopen::Reopening,
     values::{self, Values},
 };
 use crate::{
@@ -48,6 +50,8 @@ pub(super) struct Writer {
     pub sync: SyncState,
     /// `None` in memory.
     pub checkpoints: Option<Checkpoints>,
+    pub readers: Arc<Readers>,
+    pub reopening: Reopening,
     /// When the first lease ends, for readers.
     pub lease_end: Arc<AtomicI64>,
     pub answers: Vec<Answer>,
@@ -58,7 +62,7 @@ pub(super) struct Writer {
 pub(super) struct SyncState {
     policy: FsyncPolicy,
     /// `None` in memory, where nothing is synced.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// Whether the connection syncs when it commits.
     full: bool,
     /// When the WAL must be synced at the latest (policy `interval`).
@@ -79,6 +83,12 @@ pub(super) struct Alarm {
 impl SyncState {
     pub(super) fn new(policy: FsyncPolicy, place: Option<Place>) -> Self {
         Self { policy, place, full: true, due: None, suspect: false }
+    }
+
+    /// The file was opened again, which left nothing in doubt.
+    pub(super) fn reopened(&mut self) {
+        self.full = true;
+        self.suspect = false;
     }
 
     /// Has the next commit synced or not.
@@ -108,11 +118,16 @@ impl SyncState {
             return;
         }
         self.due = None;
-        if let Some(place) = &self.place
-            && let Err(e) = place.sync_wal()
-        {
-            tracing::error!(file = health.file(), error = %e, "the periodic sync failed");
-            self.suspect = true;
+        let Some(place) = &self.place else { return };
+        // A second sync after one that failed would leave out what the first one lost.
+        match if self.suspect { place.rewrite_wal() } else { place.sync_wal() } {
+            Ok(()) => self.suspect = false,
+            Err(e) => {
+                tracing::error!(file = health.file(), error = %e, "the periodic sync failed");
+                self.suspect = true;
+                // Also when nobody writes any more.
+                self.committed();
+            }
         }
     }
 
@@ -142,13 +157,14 @@ impl Sink for Writer {
         }
         self.sync.sync_if_due(&self.health);
         let conn = self.conn.clone();
-        let conn = lock(&conn);
+        let mut conn = lock(&conn);
         let now = self.clock.now_ns();
         if batch.is_empty() && self.first_alarm() > now {
             self.set_alarm(now);
             return;
         }
-        match self.transact_and_answer(&conn, now, batch) {
+        let reopened = self.reopen_if_due(&mut conn, now);
+        match reopened.and_then(|()| self.transact_and_answer(&conn, now, batch)) {
             Ok(()) => {
                 self.alarm.rest_until = None;
                 if let Some(checkpoints) = &mut self.checkpoints
@@ -156,6 +172,10 @@ impl Sink for Writer {
                 {
                     self.sync.suspect |= is_failed_sync(&e);
                     tracing::warn!(file = self.health.file(), error = %e, "a checkpoint failed");
+                    // Now, because reads look where it may have left nothing.
+                    if let Err(e) = self.reopen_if_due(&mut conn, now) {
+                        tracing::error!(file = self.health.file(), error = %e, "it will be tried again");
+                    }
                 }
             }
             Err(e) => self.give_up(&conn, batch, &e),
@@ -326,7 +346,11 @@ impl Writer {
     }
 
     /// Brings the pictures in memory back to what is stored.
-    fn roll_back(&mut self, conn: &Connection) {
+    pub(super) fn roll_back(&mut self, conn: &Connection) {
+        if self.reopening.is_closed() {
+            // They are what was stored when it was closed.
+            return;
+        }
         let mut reload = || -> rusqlite::Result<()> {
             if !conn.is_autocommit() {
                 conn.execute_batch("ROLLBACK")?;
@@ -359,7 +383,7 @@ impl Writer {
     /// The instant at which there is something to do without an operation.
     fn first_alarm(&self) -> i64 {
         let waiters = self.queues.alarms.first().map_or(i64::MAX, |(at, _)| *at);
-        waiters.min(self.queues.next_expiry).min(self.values.next_expiry)
+        waiters.min(self.queues.next_expiry).min(self.values.next_expiry).min(self.reopening.alarm())
     }
 
     fn set_alarm(&mut self, now: i64) {

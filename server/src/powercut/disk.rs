@@ -256,6 +256,13 @@ impl LyingDisk {
         self.state().trace
     }
 
+    /// The length of a file, 0 when there is none.
+    pub fn len(&self, path: &str) -> usize {
+        let state = self.state();
+        let node = state.names.get(Path::new(path)).and_then(|id| state.nodes.get(id));
+        node.map_or(0, |node| node.content().len())
+    }
+
     /// Lets `worker` take `steps`; returns when it has, or when it is `idle`.
     pub fn let_work(&self, worker: Worker, steps: usize, idle: impl Fn() -> bool) {
         self.state().background[worker as usize].permits = steps;
