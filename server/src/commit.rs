@@ -16,7 +16,7 @@ mod tests;
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     thread::JoinHandle,
     time::Instant,
 };
@@ -77,6 +77,25 @@ fn with_leave<R>(leave: bool, f: impl FnOnce() -> R) -> R {
 pub struct Committer<S: Sink> {
     shared: Arc<Shared<S>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A way in for operations that nobody waits for, from places that must not block: they are never
+/// committed by who leaves them. It does not keep the committer.
+pub struct BackDoor<S: Sink>(Weak<Shared<S>>);
+
+impl<S: Sink> BackDoor<S> {
+    /// Leaves an operation; a closed committer drops it.
+    pub fn leave(&self, op: S::Op) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.leave(op);
+        }
+    }
+}
+
+impl<S: Sink> Clone for BackDoor<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 struct Shared<S: Sink> {
@@ -142,6 +161,11 @@ impl<S: Sink> Committer<S> {
     /// Hands in one operation; its reply comes through whatever means the operation carries.
     pub fn submit(&self, op: S::Op) -> Result<(), Closed> {
         self.shared.submit(op)
+    }
+
+    /// A handle by which an operation is left to the thread.
+    pub fn back_door(&self) -> BackDoor<S> {
+        BackDoor(Arc::downgrade(&self.shared))
     }
 
     /// A handle by which a timer or a waiter can have the sink run soon.
@@ -230,6 +254,21 @@ impl<S: Sink> Shared<S> {
             }
         }
         Ok(())
+    }
+
+    /// Has the thread commit `op`.
+    fn leave(&self, op: S::Op) {
+        let mut inbox = lock(&self.inbox);
+        if inbox.closed {
+            // Not under the lock: nobody knows what the end of an operation does.
+            drop(inbox);
+            return drop(op);
+        }
+        inbox.ops.push(op);
+        inbox.rung = true;
+        if inbox.idle {
+            self.bell.notify_one();
+        }
     }
 
     /// Commits what was handed in: here, or if somebody has the sink, by the thread.

@@ -20,8 +20,8 @@ pub use read_only::ReadOnly;
 
 /// A place for files.
 pub trait Disk: Send + Sync {
-    /// Makes `dir` durably when it is missing; its parent must exist.
-    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes `dir` when it is missing; its parent must exist. True when it was. See [`make_dir`].
+    fn create_dir(&self, dir: &Path) -> io::Result<bool>;
     /// Names of the files in `dir`, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Makes an empty file, in place of one that may be there.
@@ -75,18 +75,30 @@ pub trait File: Send + Sync {
     }
 }
 
+/// Makes `dir` when it is missing, durably. One that is there is made durable, too: whoever made it may
+/// have ended before it was.
+pub fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let made = disk.create_dir(dir)?;
+    if !made && planted!(DirectoriesTrusted) {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match disk.sync_dir(parent.unwrap_or(Path::new("."))) {
+        // Who may not read the parent cannot sync it. It was made by somebody who answers for it.
+        Err(e) if !made && e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
 /// The file system.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct FileSystem;
 
 impl Disk for FileSystem {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
         match fs::create_dir(dir) {
-            Ok(()) => match dir.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
-                _ => self.sync_dir(Path::new(".")),
-            },
-            Err(_) if dir.is_dir() => Ok(()),
+            Ok(()) => Ok(true),
+            Err(_) if dir.is_dir() => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -203,8 +215,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Disk for Memory {
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -147,7 +147,7 @@ async fn work_jobs(engine: Engine, q: usize, generation: u64) {
     let mut random = Random(generation * 77 + q as u64 + 5);
     let lease = Lease { max_jobs: 5, max_bytes: PAGE, visibility_seconds: 600, wait_seconds: 5 };
     loop {
-        for job in engine.queues.lease(&queue(q), lease).await.expect("lease") {
+        for job in engine.queues.lease(&queue(q), lease).await.expect("lease").taken() {
             say(format!("L {q} {} {}", job.id, job.attempts));
             match random.below(4) {
                 0 => {} // keeps its lease
@@ -333,7 +333,7 @@ impl Told {
         let mut found = HashMap::new();
         let lease = Lease { max_jobs: 100, max_bytes: PAGE, visibility_seconds: 43_200, wait_seconds: 0 };
         loop {
-            let jobs = engine.queues.lease(&queue(q), lease).await.expect("lease");
+            let jobs = engine.queues.lease(&queue(q), lease).await.expect("lease").taken();
             if jobs.is_empty() {
                 break;
             }

@@ -234,6 +234,19 @@ rules! {
         assert_eq!(w.reserve("q").await.expect("nobody has it").attempts, 1);
     }
 
+    async fn a_job_enqueued_right_after_a_wait_was_cancelled_is_found(w) {
+        // The end of the wait and the job may cross on their way.
+        for n in 0..50 {
+            let q = format!("q{n}");
+            let poll = w.poll(&q, 20);
+            w.arrived().await;
+            poll.abort();
+            assert!(poll.await.unwrap_err().is_cancelled());
+            w.enqueue(&q, "x").await;
+            assert_eq!(w.reserve(&q).await.expect("nobody has it").attempts, 1);
+        }
+    }
+
     async fn shutdown_ends_subscribe_with_unavailable(mut w) {
         let mut subscription = w.subscribe("s", -2).await;
         let mut elsewhere = w.try_subscribe("s", "g", 7, -2).await.unwrap();

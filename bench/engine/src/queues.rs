@@ -70,7 +70,7 @@ fn cycles(
         let (queues, queue) = (queues.clone(), queue.clone());
         async move {
             enqueue(&*queues, &queue).await;
-            let jobs = queues.lease(&queue, ONE).await.expect("a job can be leased");
+            let jobs = queues.lease(&queue, ONE).await.expect("a job can be leased").taken();
             queues.ack(&queue, &jobs[0].id).await.expect("a leased job can be acknowledged");
         }
     })

@@ -8,11 +8,11 @@
 //! A checkpoint that does not reach the end of the WAL counts its pages as copied and leaves their
 //! sync to a later one. When that sync fails, systems forget such pages, and SQLite would not copy
 //! them again. So a failed sync ends checkpoints: the WAL grows and has everything, until the file
-//! is opened again and all of the WAL is copied.
+//! is opened again ([`super::reopen`]) and all of the WAL is copied.
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
     thread::JoinHandle,
@@ -53,8 +53,18 @@ pub(super) struct Shared {
     copied: AtomicBool,
     /// A sync failed: what the writer has in the WAL may not be on the disk.
     failed_sync: AtomicBool,
-    /// A sync failed: there must be no checkpoint any more. Held during each, by whoever makes it.
-    ended: Mutex<bool>,
+    /// A sync failed: there must be no checkpoint before the file is opened again. Changes only while
+    /// `copier` is held.
+    ended: AtomicBool,
+    /// Held during each checkpoint, by whoever makes it.
+    pub(super) copier: Mutex<Copier>,
+}
+
+/// What the thread copies with.
+#[derive(Default)]
+pub(super) struct Copier {
+    /// `None` while the file is closed.
+    pub(super) conn: Option<Connection>,
 }
 
 #[derive(Default)]
@@ -75,20 +85,14 @@ impl Checkpoints {
         health: Arc<Health>,
     ) -> rusqlite::Result<Self> {
         let pages = Arc::new(AtomicI64::new(0));
-        writer.wal_hook(Some({
-            let pages = pages.clone();
-            move |_: &mut _, count| {
-                pages.store(i64::from(count), Ordering::Relaxed);
-                Ok(())
-            }
-        }))?;
-        let conn = schema::open_checkpointer(place)?;
+        count_pages(writer, &pages)?;
         let shared = Arc::new(Shared::default());
+        lock(&shared.copier).conn = Some(schema::open_checkpointer(place)?);
         let thread = std::thread::Builder::new()
             .name("flowmesh-ckpt".to_owned())
             .spawn({
                 let (shared, place) = (shared.clone(), place.clone());
-                move || shared.run(&conn, &place, &health)
+                move || shared.run(&place, &health)
             })
             .map_err(|e| {
                 rusqlite::Error::SqliteFailure(
@@ -116,8 +120,8 @@ impl Checkpoints {
             || pages - self.done_at >= LIMIT * self.start_pages
         {
             self.done_at = pages;
-            if let Some(ended) = try_lock(&self.shared.ended) {
-                self.shared.copy(writer, ended)?;
+            if let Some(mut copier) = try_lock(&self.shared.copier) {
+                self.shared.copy(writer, &mut copier)?;
             }
         } else if pages - self.called_at >= self.start_pages {
             self.called_at = pages;
@@ -127,12 +131,43 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Whether a failed sync has ended them.
+    pub(super) fn have_ended(&self) -> bool {
+        self.shared.ended.load(Ordering::Acquire) && !planted!(CheckpointTrusted)
+    }
+
+    /// Goes on with a file that was opened again, by `writer`.
+    pub(super) fn resume(
+        &mut self,
+        copier: &mut Copier,
+        place: &Place,
+        writer: &mut Connection,
+    ) -> rusqlite::Result<()> {
+        count_pages(writer, &self.pages)?;
+        copier.conn = Some(schema::open_checkpointer(place)?);
+        self.called_at = 0;
+        self.done_at = 0;
+        self.shared.copied.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Ends the thread. True when the file may be closed with a checkpoint.
     pub(super) fn end(self) -> bool {
         let shared = self.shared.clone();
         drop(self);
-        !*lock(&shared.ended)
+        // The writer's connection must be the last.
+        lock(&shared.copier).conn = None;
+        !shared.ended.load(Ordering::Acquire)
     }
+}
+
+/// Has `pages` tell how many are in the WAL after each commit of `writer`.
+fn count_pages(writer: &mut Connection, pages: &Arc<AtomicI64>) -> rusqlite::Result<()> {
+    let pages = pages.clone();
+    writer.wal_hook(Some(move |_: &mut _, count| {
+        pages.store(i64::from(count), Ordering::Relaxed);
+        Ok(())
+    }))
 }
 
 impl Drop for Checkpoints {
@@ -168,20 +203,36 @@ impl Shared {
 }
 
 impl Shared {
+    /// Whether a sync of the thread has failed and the writer has not noticed yet.
+    pub(super) fn has_failed_sync(&self) -> bool {
+        self.failed_sync.load(Ordering::Acquire)
+    }
+
     /// A checkpoint by `conn`; false when there must be none.
-    fn copy(&self, conn: &Connection, mut ended: MutexGuard<'_, bool>) -> rusqlite::Result<bool> {
-        if *ended {
+    fn copy(&self, conn: &Connection, copier: &mut Copier) -> rusqlite::Result<bool> {
+        if self.ended.load(Ordering::Acquire) {
             return Ok(false);
         }
         let (_, _) = conn.wal_checkpoint_v2(Some(c"main"), CheckpointMode::PASSIVE).inspect_err(|e| {
-            *ended = is_failed_sync(e) && !planted!(CheckpointRepeated);
-            if *ended {
-                tracing::error!(
-                    "a sync failed in a checkpoint: the write-ahead log grows until the file is opened again"
-                );
+            if is_failed_sync(e) && !planted!(CheckpointRepeated) {
+                self.set_ended(copier, true);
+                tracing::error!("a sync failed in a checkpoint: the file has to be opened again");
             }
         })?;
         Ok(true)
+    }
+
+    pub(super) fn set_ended(&self, _held: &mut Copier, ended: bool) {
+        self.ended.store(ended, Ordering::Release);
+    }
+
+    /// A checkpoint by the thread; false when there must be none.
+    fn copy_bulk(&self) -> rusqlite::Result<bool> {
+        let mut copier = lock(&self.copier);
+        let Some(conn) = copier.conn.take() else { return Ok(false) };
+        let copied = self.copy(&conn, &mut copier);
+        copier.conn = Some(conn);
+        copied
     }
 
     /// Waits until a checkpoint is wanted; false when the thread has to end.
@@ -193,7 +244,7 @@ impl Shared {
         !state.closed
     }
 
-    fn run(&self, conn: &Connection, place: &Place, health: &Health) {
+    fn run(&self, place: &Place, health: &Health) {
         while self.await_work() {
             place.await_turn();
             let mut state = lock(&self.state);
@@ -204,7 +255,7 @@ impl Shared {
             #[cfg(test)]
             let _busy = self.busy(&mut state);
             drop(state);
-            match self.copy(conn, lock(&self.ended)) {
+            match self.copy_bulk() {
                 Ok(copied) => self.copied.store(copied, Ordering::Release),
                 // Nothing is lost: the pages stay in the WAL, for the next round or the next opening.
                 Err(e) => {

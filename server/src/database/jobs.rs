@@ -11,6 +11,7 @@ use flowmesh_proto::v1::Job;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    delivery::Undelivered,
     job::{Body, JobNumber, RawBody, StoredBody},
     queues::{Queues, Step, Tx, first_expiry},
     retry, timestamp,
@@ -35,6 +36,7 @@ const INSERT_WAITING: &str = "INSERT INTO waiting VALUES (?1, ?2, ?3, ?4)";
 const DELETE_WAITING: &str = "DELETE FROM waiting WHERE queue = ?1 AND visible_at = ?2 AND job = ?3";
 const INSERT_LEASED: &str = "INSERT INTO leased VALUES (?1, ?2, ?3)";
 const DELETE_LEASED: &str = "DELETE FROM leased WHERE job = ?1";
+const DELETE_THIS_LEASE: &str = "DELETE FROM leased WHERE job = ?1 AND until = ?2 AND attempts = ?3";
 const DELETE_JOB: &str = "DELETE FROM jobs WHERE job = ?1";
 const INSERT_DAMAGED: &str = "INSERT INTO damaged VALUES (?1)";
 
@@ -189,12 +191,12 @@ impl Queues {
         Ok(taken)
     }
 
-    /// Undoes a lease that nobody was told of.
-    pub(super) fn untake(&mut self, tx: &Tx<'_>, job: &Job) -> rusqlite::Result<()> {
-        let Some(number) = tx.ids.job(&job.id) else { return Ok(()) };
-        if tx.conn.prepare_cached(DELETE_LEASED)?.execute([number.get()])? == 1 {
-            self.change(number.queue()).counters.leased -= 1;
-            self.put_back(tx, number, job.visible_at, i64::from(job.attempts) - 1)?;
+    /// Undoes a lease that nobody was told of, unless it has ended meanwhile.
+    pub(super) fn give_back(&mut self, tx: &Tx<'_>, lease: &Undelivered) -> rusqlite::Result<()> {
+        let Undelivered { job, visible_at, until, attempts } = *lease;
+        if tx.conn.prepare_cached(DELETE_THIS_LEASE)?.execute([job.get(), until, attempts])? == 1 {
+            self.change(job.queue()).counters.leased -= 1;
+            self.put_back(tx, job, visible_at, attempts - 1)?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod checkpoint;
 #[cfg(feature = "net")]
 mod copy;
+mod delivery;
 mod health;
 mod job;
 mod job_id;
@@ -14,6 +15,7 @@ mod operation;
 mod place;
 mod queues;
 mod readers;
+mod reopen;
 mod retry;
 mod schema;
 #[cfg(test)]
@@ -39,11 +41,13 @@ use tokio::sync::oneshot;
 pub use self::place::Place;
 use self::{
     checkpoint::Checkpoints,
+    delivery::Wait,
     health::Health,
     job_id::JobIds,
     operation::{Operation, Reply},
     queues::{Queues, first_expiry},
     readers::Readers,
+    reopen::Reopening,
     schema::OpenError,
     values::{StoreIds, Values},
     writer::{Alarm, SyncState, Writer},
@@ -56,7 +60,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     commit::Committer,
-    engine::{Enqueued, FsyncPolicy, KvStore, Lease, Nacked, NewJob, QueueStore},
+    engine::{Enqueued, FsyncPolicy, KvStore, Lease, Leased, Nacked, NewJob, QueueStore},
     error::{Error, Result},
     resource::ResourceName,
 };
@@ -105,15 +109,14 @@ pub struct Database {
 
 struct Open {
     committer: Committer<Writer>,
-    readers: Readers,
+    readers: Arc<Readers>,
     stores: StoreIds,
     ids: JobIds,
     /// No lease ends before this instant.
     lease_end: Arc<AtomicI64>,
+    checkpoints: Option<Arc<checkpoint::Shared>>,
     #[cfg(test)]
     writer: Arc<Mutex<Connection>>,
-    #[cfg(test)]
-    checkpoints: Option<Arc<checkpoint::Shared>>,
 }
 
 impl Database {
@@ -147,7 +150,7 @@ impl Database {
 
     /// Whether calls can succeed.
     pub fn is_ready(&self) -> bool {
-        self.health.check().is_ok()
+        self.health.check().is_ok() && self.open.as_ref().is_some_and(|open| !open.readers.are_paused())
     }
 
     /// Stores what was handed in, ends waiting calls with UNAVAILABLE and refuses later ones.
@@ -167,7 +170,8 @@ impl Database {
     }
 
     /// What [`Database::commit_offset`] recorded, -1 when nothing.
-    pub fn committed_offset(&self, stream: &ResourceName, group: &str) -> Result<i64> {
+    pub async fn committed_offset(&self, stream: &ResourceName, group: &str) -> Result<i64> {
+        self.clear_doubt().await?;
         self.parts()?.readers.read(|conn| values::committed(conn, stream, group))
     }
 
@@ -188,6 +192,15 @@ impl Database {
     /// Waits until leases that are over by now are over in the tables, too.
     async fn settle(&self) -> Result<()> {
         if self.parts()?.lease_end.load(Ordering::SeqCst) <= self.clock.now_ns() {
+            self.submit(|reply| Operation::Settle { reply }).await?;
+        }
+        self.clear_doubt().await
+    }
+
+    /// To be called before a read. After a sync that failed in the background, what would be read may
+    /// be gone: the writer looks to that first.
+    async fn clear_doubt(&self) -> Result<()> {
+        if self.parts()?.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.has_failed_sync()) {
             self.submit(|reply| Operation::Settle { reply }).await?;
         }
         Ok(())
@@ -271,10 +284,12 @@ impl Open {
         let queues = Queues::load(&conn, options.max_resources)?;
         let values = Values::load(&conn, options.max_resources)?;
         let lease_end = Arc::new(AtomicI64::new(first_expiry(&conn)?));
+        let readers = Arc::new(readers);
         drop(conn);
         let stores = values.ids();
+        let watched = checkpoints.as_ref().map(|checkpoints| checkpoints.shared.clone());
         #[cfg(test)]
-        let for_tests = (shared.clone(), checkpoints.as_ref().map(|c| c.shared.clone()));
+        let for_tests = shared.clone();
         let writer = Writer {
             conn: shared,
             ids: ids.clone(),
@@ -285,6 +300,8 @@ impl Open {
             health: health.clone(),
             sync: SyncState::new(options.fsync, options.place.clone()),
             checkpoints,
+            readers: readers.clone(),
+            reopening: Reopening::default(),
             lease_end: lease_end.clone(),
             answers: Vec::new(),
             alarm: Alarm::default(),
@@ -298,10 +315,9 @@ impl Open {
             stores,
             ids,
             lease_end,
+            checkpoints: watched,
             #[cfg(test)]
-            writer: for_tests.0,
-            #[cfg(test)]
-            checkpoints: for_tests.1,
+            writer: for_tests,
         })
     }
 }
@@ -314,9 +330,12 @@ impl QueueStore for Database {
         self.submit(|reply| Operation::Enqueue { queue, body, delay_seconds, reply }).await
     }
 
-    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Vec<Job>> {
+    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Leased> {
         let queue = queue.clone();
-        self.submit(|reply| Operation::Lease { queue, lease, reply }).await
+        let Open { committer, ids, .. } = self.parts()?;
+        let (reply, wait) = Wait::new(ids, committer);
+        committer.submit(Operation::Lease { queue, lease, reply }).map_err(|_| Error::closing())?;
+        wait.end().await
     }
 
     async fn ack(&self, queue: &ResourceName, job_id: &str) -> Result<()> {
@@ -362,6 +381,7 @@ impl QueueStore for Database {
     }
 
     async fn retry_policy(&self, queue: &ResourceName) -> Result<RetryPolicy> {
+        self.clear_doubt().await?;
         let policy = self.parts()?.readers.read(|conn| {
             let Some(id) = queue_id(conn, queue)? else { return Ok(None) };
             Ok(Some(queues::read_policy(conn, id)?.unwrap_or_else(retry::default_policy)))
@@ -401,6 +421,7 @@ impl KvStore for Database {
 
     async fn get(&self, store: &ResourceName, key: &str) -> Result<Option<Bytes>> {
         let Some(id) = self.store(store)? else { return Ok(None) };
+        self.clear_doubt().await?;
         let now = self.clock.now_ns();
         self.parts()?.readers.read(|conn| values::get(conn, (id, store), key, now)).flatten()
     }
@@ -419,6 +440,7 @@ impl KvStore for Database {
 
     async fn list_keys(&self, store: &ResourceName, prefix: &str) -> Result<Vec<String>> {
         let Some(id) = self.store(store)? else { return Ok(Vec::new()) };
+        self.clear_doubt().await?;
         let now = self.clock.now_ns();
         self.parts()?.readers.read(|conn| values::list(conn, (id, store), prefix, now)).flatten()
     }

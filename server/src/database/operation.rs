@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flowmesh_proto::v1::{Job, RetryPolicy};
 use tokio::sync::oneshot;
 
-use super::job::Body;
+use super::{delivery::Undelivered, job::Body};
 use crate::{
     engine::{Enqueued, Lease, Nacked},
     error::{Error, Result},
@@ -26,6 +26,10 @@ pub(super) enum Operation {
         queue: ResourceName,
         lease: Lease,
         reply: Reply<Vec<Job>>,
+    },
+    /// Nobody waits for this.
+    GiveBack {
+        leases: Vec<Undelivered>,
     },
     Ack {
         queue: ResourceName,
@@ -112,6 +116,9 @@ impl Operation {
         match self {
             Self::Enqueue { reply, .. } | Self::Replay { reply, .. } => drop(reply.send(Err(error))),
             Self::Lease { reply, .. } => drop(reply.send(Err(error))),
+            Self::GiveBack { leases } => {
+                tracing::warn!(jobs = leases.len(), "jobs that reached nobody stay leased: {error}");
+            }
             Self::Nack { reply, .. } => drop(reply.send(Err(error))),
             Self::Ack { reply, .. }
             | Self::SetPolicy { reply, .. }

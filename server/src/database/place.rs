@@ -71,6 +71,12 @@ impl Place {
         self.wal()?.sync_data()
     }
 
+    /// Cuts off what the write-ahead log holds behind its first `len` bytes.
+    pub(super) fn cut_wal(&self, len: u64) -> io::Result<()> {
+        let file = self.wal()?;
+        if file.len()? > len { file.set_len(len) } else { Ok(()) }
+    }
+
     /// Puts on the disk what can be read of the write-ahead log. After a failed sync the system
     /// takes pages for written that are not, and later syncs leave them out: so they are written
     /// again. Nobody else may write to it meanwhile.

@@ -116,7 +116,7 @@ fn tell(conn: &Connection, checked: &mut Checked, query: &str, what: &str) -> ru
 
 /// The counters of the queues are what their tables hold.
 fn counts(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<()> {
-    let mut statement = conn.prepare("SELECT id, path, waiting, leased FROM queues")?;
+    let mut statement = conn.prepare("SELECT id, path, waiting, leased, next_seq FROM queues")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (id, path): (i64, String) = (row.get(0)?, row.get(1)?);
@@ -132,6 +132,14 @@ fn counts(conn: &Connection, checked: &mut Checked) -> rusqlite::Result<()> {
             if stated != held {
                 checked.damage.push(format!("queue {path} counts {stated} {counter} jobs and has {held}"));
             }
+        }
+        let next: i64 = row.get(4)?;
+        let newest: Option<i64> =
+            conn.query_row("SELECT max(job) FROM jobs WHERE job >= ?1 AND job < ?2", [first, end], |row| {
+                row.get(0)
+            })?;
+        if let Some(newest) = newest.and_then(JobNumber::from_stored).filter(|job| job.seq() >= next) {
+            checked.damage.push(format!("queue {path} would number a job {next} and has {}", newest.seq()));
         }
     }
     Ok(())

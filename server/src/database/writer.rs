@@ -17,11 +17,14 @@ use rusqlite::{Connection, config::DbConfig, ffi};
 use super::{
     Place,
     checkpoint::Checkpoints,
+    delivery::Undelivered,
     health::{Health, is_failed_sync},
     job_id::JobIds,
     lock,
     operation::{Answer, Operation},
     queues::{Queues, Step, Tx},
+    readers::Readers,
+    reopen::Reopening,
     values::{self, Values},
 };
 use crate::{
@@ -47,6 +50,8 @@ pub(super) struct Writer {
     pub sync: SyncState,
     /// `None` in memory.
     pub checkpoints: Option<Checkpoints>,
+    pub readers: Arc<Readers>,
+    pub reopening: Reopening,
     /// When the first lease ends, for readers.
     pub lease_end: Arc<AtomicI64>,
     pub answers: Vec<Answer>,
@@ -57,7 +62,7 @@ pub(super) struct Writer {
 pub(super) struct SyncState {
     policy: FsyncPolicy,
     /// `None` in memory, where nothing is synced.
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// Whether the connection syncs when it commits.
     full: bool,
     /// When the WAL must be synced at the latest (policy `interval`).
@@ -78,6 +83,12 @@ pub(super) struct Alarm {
 impl SyncState {
     pub(super) fn new(policy: FsyncPolicy, place: Option<Place>) -> Self {
         Self { policy, place, full: true, due: None, suspect: false }
+    }
+
+    /// The file was opened again, which left nothing in doubt.
+    pub(super) fn reopened(&mut self) {
+        self.full = true;
+        self.suspect = false;
     }
 
     /// Has the next commit synced or not.
@@ -107,11 +118,16 @@ impl SyncState {
             return;
         }
         self.due = None;
-        if let Some(place) = &self.place
-            && let Err(e) = place.sync_wal()
-        {
-            tracing::error!(file = health.file(), error = %e, "the periodic sync failed");
-            self.suspect = true;
+        let Some(place) = &self.place else { return };
+        // A second sync after one that failed would leave out what the first one lost.
+        match if self.suspect { place.rewrite_wal() } else { place.sync_wal() } {
+            Ok(()) => self.suspect = false,
+            Err(e) => {
+                tracing::error!(file = health.file(), error = %e, "the periodic sync failed");
+                self.suspect = true;
+                // Also when nobody writes any more.
+                self.committed();
+            }
         }
     }
 
@@ -141,26 +157,25 @@ impl Sink for Writer {
         }
         self.sync.sync_if_due(&self.health);
         let conn = self.conn.clone();
-        let conn = lock(&conn);
+        let mut conn = lock(&conn);
         let now = self.clock.now_ns();
         if batch.is_empty() && self.first_alarm() > now {
             self.set_alarm(now);
             return;
         }
-        let stored = self.transact(&conn, now, batch);
-        self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
-        match stored {
+        let reopened = self.reopen_if_due(&mut conn, now);
+        match reopened.and_then(|()| self.transact_and_answer(&conn, now, batch)) {
             Ok(()) => {
                 self.alarm.rest_until = None;
-                let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
-                if !untold.is_empty() {
-                    self.untake(&conn, now, &untold);
-                }
                 if let Some(checkpoints) = &mut self.checkpoints
                     && let Err(e) = checkpoints.after_commit(&conn)
                 {
                     self.sync.suspect |= is_failed_sync(&e);
                     tracing::warn!(file = self.health.file(), error = %e, "a checkpoint failed");
+                    // Now, because reads look where it may have left nothing.
+                    if let Err(e) = self.reopen_if_due(&mut conn, now) {
+                        tracing::error!(file = self.health.file(), error = %e, "it will be tried again");
+                    }
                 }
             }
             Err(e) => self.give_up(&conn, batch, &e),
@@ -203,6 +218,25 @@ impl Sink for Writer {
 }
 
 impl Writer {
+    /// One transaction and its answers; then, as long as an answer finds nobody, one more in which the
+    /// jobs that it leased go to others.
+    fn transact_and_answer(
+        &mut self,
+        conn: &Connection,
+        now: i64,
+        batch: &mut Vec<Operation>,
+    ) -> rusqlite::Result<()> {
+        loop {
+            self.transact(conn, now, batch)?;
+            self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+            let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
+            if untold.is_empty() {
+                return Ok(());
+            }
+            batch.push(Operation::GiveBack { leases: Undelivered::of(&self.ids, &untold) });
+        }
+    }
+
     /// One transaction: what is due by now, then the operations in order.
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
         self.sync.suspect |= self.checkpoints.as_ref().is_some_and(Checkpoints::take_failed_sync);
@@ -232,7 +266,7 @@ impl Writer {
     fn acknowledges_change(&self, operation: &Operation) -> bool {
         match operation {
             Operation::Lease { queue, .. } => self.create && self.queues.id(queue).is_none(),
-            Operation::Settle { .. } => false,
+            Operation::GiveBack { .. } | Operation::Settle { .. } => false,
             _ => true,
         }
     }
@@ -268,6 +302,7 @@ impl Writer {
                     Err(e) => answer(answers, Err(e), |r| Answer::Leased(reply, r)),
                 }
             }
+            Operation::GiveBack { leases } => leases.iter().try_for_each(|lease| queues.give_back(tx, lease)),
             Operation::Ack { queue, job_id, reply } => {
                 answer(answers, queues.ack(tx, &queue, &job_id), |r| Answer::Done(reply, r))
             }
@@ -295,27 +330,6 @@ impl Writer {
         }
     }
 
-    /// Gives back what was leased to callers that had gone by the time it was stored.
-    fn untake(&mut self, conn: &Connection, now: i64, jobs: &[Job]) {
-        let ids = self.ids.clone();
-        let tx = Tx { conn, ids: &ids, now, create: self.create };
-        let mut give_back = || -> rusqlite::Result<()> {
-            self.sync.prepare(conn, false)?;
-            conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            for job in jobs {
-                self.queues.untake(&tx, job)?;
-            }
-            self.queues.save(conn)?;
-            conn.prepare_cached("COMMIT")?.execute([])?;
-            Ok(())
-        };
-        if let Err(e) = give_back() {
-            // They come back when their leases end.
-            tracing::warn!(file = self.health.file(), error = %e, "jobs of a cancelled call stay leased");
-            self.roll_back(conn);
-        }
-    }
-
     /// Ends a transaction that failed: nothing of it is stored, and every caller is told so.
     fn give_up(&mut self, conn: &Connection, batch: &mut Vec<Operation>, e: &rusqlite::Error) {
         self.sync.suspect |= is_failed_sync(e);
@@ -332,7 +346,11 @@ impl Writer {
     }
 
     /// Brings the pictures in memory back to what is stored.
-    fn roll_back(&mut self, conn: &Connection) {
+    pub(super) fn roll_back(&mut self, conn: &Connection) {
+        if self.reopening.is_closed() {
+            // They are what was stored when it was closed.
+            return;
+        }
         let mut reload = || -> rusqlite::Result<()> {
             if !conn.is_autocommit() {
                 conn.execute_batch("ROLLBACK")?;
@@ -365,7 +383,7 @@ impl Writer {
     /// The instant at which there is something to do without an operation.
     fn first_alarm(&self) -> i64 {
         let waiters = self.queues.alarms.first().map_or(i64::MAX, |(at, _)| *at);
-        waiters.min(self.queues.next_expiry).min(self.values.next_expiry)
+        waiters.min(self.queues.next_expiry).min(self.values.next_expiry).min(self.reopening.alarm())
     }
 
     fn set_alarm(&mut self, now: i64) {

@@ -9,8 +9,8 @@ use super::{Disk, File};
 pub struct ReadOnly;
 
 impl Disk for ReadOnly {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use std::{
 #[cfg(feature = "net")]
 use crate::disk::ReadOnly;
 use crate::{
-    disk::{Disk, FileSystem},
+    disk::{Disk, FileSystem, make_dir},
     error::{Error, ErrorKind, Result},
 };
 
@@ -34,7 +34,7 @@ pub struct DataDirectory {
 impl DataDirectory {
     /// Takes `path` for this process, making the directory when its parent exists.
     pub fn open(path: &Path) -> Result<Self> {
-        make(path)?;
+        make(&FileSystem, path)?;
         let lock = lock(path)?;
         check_format(&FileSystem, path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -88,10 +88,10 @@ pub fn declare(path: &Path) -> Result<()> {
     write_format(&FileSystem, path).map_err(|e| unusable("is not writable", path, &e))
 }
 
-fn make(path: &Path) -> Result<()> {
-    match fs::create_dir(path) {
-        Ok(()) => sync_parent(path),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+/// Makes `path` a directory, durably, when its parent exists.
+pub(crate) fn make(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match make_dir(disk, path) {
+        Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
             ErrorKind::FailedPrecondition,
             format!("data directory {} is a file", path.display()),
@@ -102,16 +102,6 @@ fn make(path: &Path) -> Result<()> {
         ))),
         Err(e) => Err(unusable("cannot be made", path, &e)),
     }
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    let parent = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    File::open(parent)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|e| unusable("cannot be made durable", path, &e))
 }
 
 fn lock(path: &Path) -> Result<File> {
@@ -185,6 +175,8 @@ fn unusable(what: &str, path: &Path, e: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn refused(path: &Path) -> Error {

@@ -127,6 +127,6 @@ impl StreamStore for Local {
 
     async fn committed(&self, stream: &ResourceName, group: &str) -> Result<i64> {
         self.must_exist(stream)?;
-        self.database.committed_offset(stream, group)
+        self.database.committed_offset(stream, group).await
     }
 }

@@ -4,13 +4,18 @@
 //! [`KvStore`]. The local engine implements them with a segment log (`streams`) and SQLite
 //! (`database`); a distributed one can take their place.
 
+mod delivery;
 pub(crate) mod directory;
 mod fsync;
 mod local;
 
+pub use delivery::{Delivery, Leased};
 pub use fsync::FsyncPolicy;
 #[cfg(test)]
-pub(crate) use {directory::check_format, local::Local};
+pub(crate) use {
+    directory::{check_format, make},
+    local::Local,
+};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -143,8 +148,9 @@ pub trait QueueStore: Send + Sync {
     async fn enqueue(&self, queue: &ResourceName, job: NewJob) -> Result<Enqueued>;
 
     /// Leases due jobs in ready order. Waiters are served in order of arrival; dropping the
-    /// future ends the wait, and nothing is leased afterwards.
-    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Vec<Job>>;
+    /// future ends the wait, and nothing is leased afterwards. Nor is it when the jobs do not get
+    /// further than this: see [`Delivery`].
+    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Leased>;
 
     /// Removes a leased job; any other id is fine and changes nothing.
     async fn ack(&self, queue: &ResourceName, job_id: &str) -> Result<()>;

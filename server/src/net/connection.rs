@@ -31,6 +31,7 @@ use tower::Service;
 use super::{
     bell::{Bell, Rope},
     cork::Cork,
+    deliveries::Deliveries,
     exchange::{RequestBody, exchange},
     frames::{Gauge, Metered},
     warden::{Order, Warden},
@@ -128,6 +129,7 @@ where
     let mut stop = pin!(stopped.changed());
     let mut stopping = false;
     let mut answered = false;
+    let mut deliveries = Deliveries::default();
     poll_fn(move |cx| {
         if !stopping && stop.as_mut().poll(cx).is_ready() {
             stopping = true;
@@ -138,8 +140,11 @@ where
         loop {
             // Replies that are ready leave with the write of the next `poll_accept`.
             let mut replies = Context::from_waker(rope.waker(cx));
-            while let Poll::Ready(Some(())) = calls.poll_next_unpin(&mut replies) {
+            while let Poll::Ready(Some(reply)) = calls.poll_next_unpin(&mut replies) {
                 answered = true;
+                if let Some(reply) = reply {
+                    deliveries.add(reply);
+                }
             }
             if answered && terms.refused && !stopping {
                 stopping = true;
@@ -155,8 +160,16 @@ where
                         calls.push(exchange(&mut service, request, respond, &account, max_header_bytes));
                     }
                     Some(Err(e)) => return Poll::Ready(Err(e.into())),
-                    None => return Poll::Ready(Ok(())),
+                    None => {
+                        // In order: what there was to write has been written.
+                        deliveries.settle(&mut gauge.traffic().resets);
+                        return Poll::Ready(Ok(()));
+                    }
                 }
+            }
+            // What a blocked socket did not take has not left.
+            if !account.is_blocked() {
+                deliveries.settle(&mut gauge.traffic().resets);
             }
             if calls.len() > before {
                 if began.elapsed() < TURN {
@@ -194,18 +207,110 @@ fn ask(pings: &mut Option<PingPong>, cx: &mut Context<'_>) {
 mod tests {
     use std::sync::Mutex;
 
+    use futures_util::FutureExt as _;
     use http_body::Body as _;
-    use tokio::io::duplex;
+    use http_body_util::BodyExt as _;
+    use tokio::{io::duplex, sync::oneshot};
     use tower::service_fn;
 
     use super::*;
-    use crate::limits::Limits;
+    use crate::{
+        engine::{Delivery, Leased},
+        limits::Limits,
+    };
 
     /// The whole body of a request that holds a number.
     async fn number(request: Request<RequestBody>) -> usize {
         let mut body = pin!(request.into_body());
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await.unwrap().unwrap();
         std::str::from_utf8(frame.data_ref().unwrap()).unwrap().parse().unwrap()
+    }
+
+    /// Answers with a job when there is one.
+    async fn lease(job: oneshot::Receiver<Delivery>) -> Result<Response<Body>, Infallible> {
+        let delivery = job.await.unwrap();
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", 0.into());
+        let body = http_body_util::Full::new(Bytes::from_static(b"a job")).map_err(|never| match never {});
+        let body = body.with_trailers(std::future::ready(Some(Ok(trailers))));
+        let mut reply = Response::new(Body::new(body));
+        reply.extensions_mut().insert(delivery);
+        Ok(reply)
+    }
+
+    /// What becomes of a call for which a job is found.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fate {
+        Answered,
+        /// The reset has come in and was not read when there is a reply.
+        TakenBack,
+        /// The reset comes when the reply has left.
+        Crossed,
+        /// The connection goes before there is a reply.
+        Cut,
+    }
+
+    /// How often the job is given back.
+    fn given_back(fate: Fate) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let (found, job) = oneshot::channel();
+        let job = Mutex::new(Some(job));
+        let service = service_fn(move |_| lease(job.lock().unwrap().take().unwrap()));
+        let (near, far) = duplex(1 << 16);
+        let (_stopping, stopped) = watch::channel(());
+        let ledger = Arc::new(Ledger::new(Limits::default()));
+        let terms =
+            Terms { ready_by: Instant::now() + ledger.limits.handshake_timeout, ledger, refused: false };
+        // Everything is polled by hand: only so it is known what the server has read.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut server = Box::pin(serve(far, service, terms, Bell::new(), stopped));
+        let mut shaking = Box::pin(h2::client::handshake(near));
+        let (mut client, mut connection) = loop {
+            if let Poll::Ready(shaken) = shaking.as_mut().poll(&mut cx) {
+                break shaken.unwrap();
+            }
+            assert!(server.as_mut().poll(&mut cx).is_pending());
+        };
+        let request = Request::post("http://localhost/any").body(()).unwrap();
+        let (mut reply, mut body) = client.send_request(request, true).unwrap();
+        for _ in 0..4 {
+            assert!(connection.poll_unpin(&mut cx).is_pending());
+            assert!(server.as_mut().poll(&mut cx).is_pending());
+        }
+        // The server has the call, and finds a job for it.
+        let back = Arc::new(Mutex::new(0));
+        let leased = Leased::new(Vec::new(), {
+            let back = back.clone();
+            move || *back.lock().unwrap() += 1
+        });
+        found.send(leased.delivery).unwrap();
+        if fate == Fate::TakenBack {
+            body.send_reset(Reason::CANCEL);
+            assert!(connection.poll_unpin(&mut cx).is_pending());
+        }
+        if fate != Fate::Cut {
+            assert!(server.as_mut().poll(&mut cx).is_pending());
+            if fate == Fate::Crossed {
+                assert_eq!(*back.lock().unwrap(), 0);
+                body.send_reset(Reason::CANCEL);
+            }
+            assert!(connection.poll_unpin(&mut cx).is_pending());
+            assert!(reply.poll_unpin(&mut cx).is_ready());
+            assert!(server.as_mut().poll(&mut cx).is_pending());
+        }
+        // How it ends afterwards makes no difference.
+        drop((client, connection, reply, body));
+        drop(server);
+        *back.lock().unwrap()
+    }
+
+    #[test]
+    fn jobs_of_a_call_that_was_taken_back_or_cut_are_given_back() {
+        assert_eq!(given_back(Fate::Answered), 0);
+        assert_eq!(given_back(Fate::TakenBack), 1);
+        assert_eq!(given_back(Fate::Crossed), 1);
+        assert_eq!(given_back(Fate::Cut), 1);
     }
 
     #[tokio::test]

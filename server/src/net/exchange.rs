@@ -16,7 +16,9 @@ use http_body::{Body as _, Frame};
 use tonic::{Status, body::Body, codegen::StdError};
 use tower::Service;
 
+use super::deliveries::Handed;
 use crate::{
+    engine::Delivery,
     limits::{self, Account, Charge},
     services::Slack,
 };
@@ -93,14 +95,15 @@ impl http_body::Body for RequestBody {
 }
 
 /// Makes the call that `request` asks for; the future answers it by `respond`. Ends early when the
-/// caller takes the call back. What peers make it hold is charged to `account`.
+/// caller takes the call back. What peers make it hold is charged to `account`. A reply with leased
+/// jobs is left to the connection ([`super::deliveries`]).
 pub fn exchange<S>(
     service: &mut S,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     account: &Arc<Account>,
     max_header_bytes: u32,
-) -> impl Future<Output = ()> + use<S>
+) -> impl Future<Output = Option<Handed>> + use<S>
 where
     S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible>,
 {
@@ -129,10 +132,13 @@ where
                 .await
             }
         };
-        let Some(reply) = reply else { return };
-        if let Err(e) = send(reply, &mut respond, &account).await {
-            tracing::debug!("a reply could not be sent: {e}");
-            respond.send_reset(Reason::INTERNAL_ERROR);
+        match send(reply?, &mut respond, &account).await {
+            Ok(handed) => handed,
+            Err(e) => {
+                tracing::debug!("a reply could not be sent: {e}");
+                respond.send_reset(Reason::INTERNAL_ERROR);
+                None
+            }
         }
     }
 }
@@ -147,13 +153,15 @@ async fn send(
     reply: Response<Body>,
     respond: &mut SendResponse<Bytes>,
     account: &Arc<Account>,
-) -> Result<(), SendError> {
+) -> Result<Option<Handed>, SendError> {
     let (mut head, body) = reply.into_parts();
     let slack = head.extensions.remove::<Slack>();
+    // On any other way out than the last it is dropped, and the jobs are given back.
+    let delivery = head.extensions.remove::<Delivery>();
     let ends = body.is_end_stream();
     let stream = respond.send_response(Response::from_parts(head, ()), ends)?;
     if ends {
-        return Ok(());
+        return Ok(None);
     }
     let mut reply = Reply { body: pin!(body), early: None, stream, slack, account };
     let mut sent = false;
@@ -162,14 +170,20 @@ async fn send(
             Some(frame) => frame,
             None => match reply.next().await {
                 Some(frame) => frame,
-                None => return Ok(()),
+                None => return Ok(None),
             },
         };
         let data = match frame.transpose()?.map(Frame::into_data) {
-            None => return Ok(reply.stream.send_data(Bytes::new(), true)?),
+            None => {
+                reply.stream.send_data(Bytes::new(), true)?;
+                return Ok(delivery.map(|delivery| Handed { stream: reply.stream, delivery }));
+            }
             Some(Ok(data)) => data,
             Some(Err(frame)) => match frame.into_trailers() {
-                Ok(trailers) => return Ok(reply.stream.send_trailers(trailers)?),
+                Ok(trailers) => {
+                    reply.stream.send_trailers(trailers)?;
+                    return Ok(delivery.map(|delivery| Handed { stream: reply.stream, delivery }));
+                }
                 Err(_) => continue,
             },
         };
@@ -177,16 +191,17 @@ async fn send(
         sent = true;
         match reply.send(data).await? {
             Sent::All => {}
-            Sent::Gone => return Ok(()),
+            Sent::Gone => return Ok(None),
             Sent::Shed if account.is_blocked() => {
                 // Frees what the HTTP/2 library has of it as well.
                 reply.stream.send_reset(Reason::ENHANCE_YOUR_CALM);
-                return Ok(());
+                return Ok(None);
             }
             Sent::Shed => {
                 let mut trailers = HeaderMap::new();
                 account.refusal().add_header(&mut trailers)?;
-                return Ok(reply.stream.send_trailers(trailers)?);
+                reply.stream.send_trailers(trailers)?;
+                return Ok(None);
             }
         }
     }

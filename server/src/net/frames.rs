@@ -34,6 +34,8 @@ pub struct Traffic {
     pub settled: bool,
     /// The peer has sent more frames without content than it may.
     pub flood: bool,
+    /// Streams that the peer has reset since this was last emptied, which is once a turn.
+    pub resets: Vec<u32>,
     frames: u32,
     bytes: usize,
 }
@@ -46,7 +48,8 @@ impl Gauge {
     pub fn new(control_frames_per_second: u32) -> Self {
         let heard = Instant::now();
         let pace = Pace::new(control_frames_per_second, heard);
-        Self(Arc::new(Mutex::new(Traffic { pace, heard, settled: false, flood: false, frames: 0, bytes: 0 })))
+        let (settled, flood, resets) = (false, false, Vec::new());
+        Self(Arc::new(Mutex::new(Traffic { pace, heard, settled, flood, resets, frames: 0, bytes: 0 })))
     }
 
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
@@ -73,8 +76,8 @@ impl Scanner {
         Self { skip, head: [0; HEAD], filled: 0 }
     }
 
-    /// Calls `seen` with type, flags and length of every frame whose head ends in `bytes`.
-    fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, u8, u32)) {
+    /// Calls `seen` with type, flags, length and stream of every frame whose head ends in `bytes`.
+    fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, u8, u32, u32)) {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = bytes.len().min(self.skip as usize);
@@ -88,9 +91,10 @@ impl Scanner {
             bytes = &bytes[part..];
             if self.filled == HEAD {
                 self.filled = 0;
-                let [a, b, c, kind, flags, ..] = self.head;
+                let [a, b, c, kind, flags, s, t, u, v] = self.head;
                 self.skip = u32::from_be_bytes([0, a, b, c]);
-                seen(kind, flags, self.skip);
+                // The highest bit is reserved.
+                seen(kind, flags, self.skip, u32::from_be_bytes([s & 0x7f, t, u, v]));
             }
         }
     }
@@ -132,8 +136,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
             let traffic = &mut *traffic;
             traffic.heard = now;
             traffic.bytes += bytes.len();
-            this.inbound.scan(bytes, |of, flags, len| {
+            this.inbound.scan(bytes, |of, flags, len, stream| {
                 traffic.frames += 1;
+                if of == kind::RST_STREAM {
+                    traffic.resets.push(stream);
+                }
                 traffic.settled |= of == kind::SETTINGS;
                 traffic.flood |= !traffic.pace.received(of, flags, len, || now);
             });
@@ -149,7 +156,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<I> {
         this.account.set_blocked(written.is_pending());
         let written = ready!(written)?;
         let mut traffic = this.gauge.traffic();
-        this.outbound.scan(&data[..written], |kind, _, len| traffic.pace.sent(kind, len));
+        this.outbound.scan(&data[..written], |kind, _, len, _| traffic.pace.sent(kind, len));
         Poll::Ready(Ok(written))
     }
 
@@ -171,17 +178,19 @@ mod tests {
     #[test]
     fn frames_are_found_wherever_the_bytes_are_cut() {
         let mut bytes = vec![b'p'; PREFACE as usize];
-        let frames = [(4, 0, 0), (0, 1, 300), (6, 0, 8), (0, 0, 0), (1, 5, 70_000), (8, 0, 4)];
-        for (kind, flags, len) in frames {
+        let frames =
+            [(4, 0, 0, 0), (0, 1, 300, 1), (6, 0, 8, 0), (0, 0, 0, 3), (1, 5, 70_000, 5), (3, 0, 4, 259)];
+        for (kind, flags, len, stream) in frames {
             let length = u32::to_be_bytes(len);
-            bytes.extend([length[1], length[2], length[3], kind, flags, 0, 0, 0, 1]);
+            bytes.extend([length[1], length[2], length[3], kind, flags]);
+            bytes.extend(u32::to_be_bytes(stream | 1 << 31));
             bytes.resize(bytes.len() + len as usize, 0xff);
         }
         for step in [1, 2, 7, 9, 10, 1000, bytes.len()] {
             let mut scanner = Scanner::after(PREFACE);
             let mut seen = Vec::new();
             for part in bytes.chunks(step) {
-                scanner.scan(part, |kind, flags, len| seen.push((kind, flags, len)));
+                scanner.scan(part, |kind, flags, len, stream| seen.push((kind, flags, len, stream)));
             }
             assert_eq!(seen, frames, "in steps of {step}");
         }

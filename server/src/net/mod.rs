@@ -7,6 +7,7 @@ mod address;
 mod bell;
 mod connection;
 mod cork;
+mod deliveries;
 mod dispatch;
 mod exchange;
 mod frames;

@@ -13,7 +13,7 @@ use flowmesh_proto::{v1::RetryPolicy, wire::encode_event};
 use super::tables::{Operation, Outcome};
 use crate::{
     Engine, ErrorKind, commit,
-    engine::{Lease, Local, Nacked, NewJob},
+    engine::{Lease, Leased, Local, Nacked, NewJob},
     error::Error,
     resource::{ResourceKind, ResourceName},
 };
@@ -51,7 +51,7 @@ pub async fn perform(engine: Engine, local: Arc<Local>, operation: Operation) ->
         Operation::Lease { queue, max, seconds } => {
             let lease =
                 Lease { max_jobs: max, max_bytes: 4 << 20, visibility_seconds: seconds, wait_seconds: 0 };
-            let jobs = engine.queues.lease(&named(&queue), lease).await;
+            let jobs = engine.queues.lease(&named(&queue), lease).await.map(Leased::taken);
             jobs.map(|jobs| Outcome::Leased(jobs.iter().map(|j| (j.seq, i64::from(j.attempts))).collect()))
         }
         Operation::Ack { queue, job } => {

@@ -108,10 +108,12 @@ pub enum Ignored {
     WriteAheadLog,
     /// Of the directory that the database is in.
     DataDirectory,
+    /// Of the one that this is in.
+    Parent,
 }
 
 impl Ignored {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Segment,
         Self::NewSegment,
         Self::Sorted,
@@ -119,9 +121,13 @@ impl Ignored {
         Self::Database,
         Self::WriteAheadLog,
         Self::DataDirectory,
+        Self::Parent,
     ];
 
     fn of(path: &Path) -> Option<Self> {
+        if path == Path::new(".") {
+            return Some(Self::Parent);
+        }
         let name = path.file_name()?.to_str()?;
         match name {
             "next.new" | "spare.new" => Some(Self::NewSegment),
@@ -248,6 +254,13 @@ impl LyingDisk {
     /// Two runs of one seed have the same: it is made of every step.
     pub fn trace(&self) -> u64 {
         self.state().trace
+    }
+
+    /// The length of a file, 0 when there is none.
+    pub fn len(&self, path: &str) -> usize {
+        let state = self.state();
+        let node = state.names.get(Path::new(path)).and_then(|id| state.nodes.get(id));
+        node.map_or(0, |node| node.content().len())
     }
 
     /// Lets `worker` take `steps`; returns when it has, or when it is `idle`.
@@ -380,6 +393,15 @@ impl State {
         true
     }
 
+    /// A new node by the name of `path`: a file, or a directory, which holds nothing itself.
+    pub(super) fn make(&mut self, path: &Path) -> usize {
+        let id = self.nodes.keys().last().map_or(0, |id| id + 1);
+        self.nodes.insert(id, Node::default());
+        self.names.insert(path.to_owned(), id);
+        self.changes.push(Change::Created(path.to_owned(), id));
+        id
+    }
+
     pub(super) fn path_of(&self, id: usize) -> Option<&Path> {
         self.names.iter().find(|(_, node)| **node == id).map(|(path, _)| path.as_path())
     }
@@ -408,6 +430,7 @@ impl State {
                 kept_back.extend(change.paths().into_iter().cloned());
             }
         }
+        let names = reachable(names);
         let mut nodes = BTreeMap::new();
         for id in names.values() {
             let Some(node) = self.nodes.get(id) else { continue };
@@ -417,6 +440,19 @@ impl State {
         self.names = names.clone();
         self.durable_names = names;
     }
+}
+
+/// What a directory that is not there held cannot be found any more.
+fn reachable(names: BTreeMap<PathBuf, usize>) -> BTreeMap<PathBuf, usize> {
+    let mut found = BTreeMap::new();
+    // In this order a directory comes before what it holds.
+    for (path, id) in names {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if parent.as_os_str().is_empty() || found.contains_key(parent) {
+            found.insert(path, id);
+        }
+    }
+    found
 }
 
 impl Change {

@@ -1,6 +1,9 @@
 //! Single faults, each with what must follow from it.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -14,7 +17,7 @@ use super::{
 use crate::{
     Engine,
     engine::{FsyncPolicy, Lease, NewJob},
-    error::Error,
+    error::{Error, ErrorKind},
     resource::ResourceName,
 };
 
@@ -66,7 +69,7 @@ fn enqueue(world: &World) -> Result<(), Error> {
 fn lease(world: &World) -> Result<usize, Error> {
     let lease = Lease { max_jobs: 1, max_bytes: 1 << 20, visibility_seconds: 30, wait_seconds: 0 };
     let leased = world.call(|engine| async move { engine.queues.lease(&queue(), lease).await });
-    leased.unwrap().map(|jobs| jobs.len())
+    leased.unwrap().map(|leased| leased.taken().len())
 }
 
 /// Leases are written and not synced: what they wrote is what a failed sync can lose.
@@ -89,17 +92,23 @@ fn after_a_failed_commit_nothing_is_promised_on_a_wal_with_gaps() {
     }
 }
 
+/// A checkpoint has failed to sync a WAL that ends in leases.
+fn checkpoint_without_sync(seed: u64) -> World {
+    let world = with_unsynced_leases(seed);
+    // Enough for a checkpoint, whose first sync is the one that fails.
+    (0..40).for_each(|key| set(&world, key, 3000).unwrap());
+    (0..8).for_each(|_| enqueue(&world).unwrap());
+    (0..8).for_each(|_| assert_eq!(lease(&world).unwrap(), 1));
+    world.disk().arm(NEXT_SYNC);
+    world.checkpoint().unwrap();
+    assert_eq!(world.disk().fired(), 1);
+    world
+}
+
 #[test]
 fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
     let promised_on_a_gap = |seed| {
-        let world = with_unsynced_leases(seed);
-        // Enough for a checkpoint, whose first sync is the one that fails.
-        (0..40).for_each(|key| set(&world, key, 3000).unwrap());
-        (0..8).for_each(|_| enqueue(&world).unwrap());
-        (0..8).for_each(|_| assert_eq!(lease(&world).unwrap(), 1));
-        world.disk().arm(NEXT_SYNC);
-        world.checkpoint().unwrap();
-        assert_eq!(world.disk().fired(), 1);
+        let world = checkpoint_without_sync(seed);
         set(&world, 0, 10).unwrap();
         !world.disk().has_stored(WAL)
     };
@@ -107,26 +116,33 @@ fn after_a_failed_checkpoint_nothing_is_promised_on_a_wal_with_gaps() {
     assert!(plant(Planted::CheckpointTrusted, || SEEDS.into_iter().any(promised_on_a_gap)));
 }
 
+/// Sets keys, 0 to what is returned, and has two checkpoints: one that copies, and one that fails to sync
+/// what the first has copied.
+fn lose_a_checkpoint(world: &World) -> usize {
+    // Until a checkpoint is due.
+    let keys = (1..).take_while(|key| {
+        set(world, *key, 3000).unwrap();
+        world.has_no_checkpoint()
+    });
+    let keys = keys.count();
+    // The thread sees how far it has to go; then there is more, so it will not sync.
+    world.begin_checkpoint(8).unwrap();
+    set(world, 0, 3000).unwrap();
+    world.checkpoint().unwrap();
+    assert!(!world.disk().has_stored(DATABASE));
+    // After the commit and the sync of the WAL, the sync of the file is the one to fail.
+    world.disk().arm(Armed { class: Class::Sync, after: 2, times: 1 });
+    set(world, 0, 3000).unwrap();
+    assert_eq!(world.disk().fired(), 1);
+    keys
+}
+
 #[test]
 fn what_a_failed_checkpoint_lost_is_copied_again() {
     let all_is_there = |in_order: bool| {
         SEEDS.into_iter().all(|seed| {
             let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
-            // Until a checkpoint is due.
-            let keys = (1..).take_while(|key| {
-                set(&world, *key, 3000).unwrap();
-                world.has_no_checkpoint()
-            });
-            let keys = keys.count();
-            // The thread sees how far it has to go; then there is more, so it will not sync.
-            world.begin_checkpoint(8).unwrap();
-            set(&world, 0, 3000).unwrap();
-            world.checkpoint().unwrap();
-            assert!(!world.disk().has_stored(DATABASE));
-            // After the commit and the sync of the WAL, the sync of the file is the one to fail.
-            world.disk().arm(Armed { class: Class::Sync, after: 2, times: 1 });
-            set(&world, 0, 3000).unwrap();
-            assert_eq!(world.disk().fired(), 1);
+            let keys = lose_a_checkpoint(&world);
             // The WAL starts over if it is thought to be copied.
             for _ in 0..4 {
                 set(&world, 0, 3000).unwrap();
@@ -144,6 +160,117 @@ fn what_a_failed_checkpoint_lost_is_copied_again() {
     for in_order in [false, true] {
         assert!(all_is_there(in_order));
         assert!(!plant(Planted::CheckpointRepeated, || all_is_there(in_order)));
+    }
+}
+
+/// Sets keys 0 to 9, and until there is a checkpoint to make; fails its first sync.
+fn fail_checkpoint(world: &World) {
+    (0..10).for_each(|key| set(world, key, 3000).unwrap());
+    let mut keys = (0..10).cycle();
+    while world.has_no_checkpoint() {
+        set(world, keys.next().unwrap(), 3000).unwrap();
+    }
+    world.disk().arm(NEXT_SYNC);
+    world.checkpoint().unwrap();
+    assert_eq!(world.disk().fired(), 1);
+}
+
+#[test]
+fn after_a_failed_checkpoint_the_wal_starts_over_again() {
+    let grows = |seed| {
+        let mut world = World::quiet(seed, FsyncPolicy::Always).unwrap();
+        let fill = |world: &World, times| {
+            for _ in 0..times {
+                (0..10).for_each(|key| set(world, key, 3000).unwrap());
+                world.checkpoint().unwrap();
+            }
+        };
+        fill(&world, 10);
+        let before = world.disk().len(WAL);
+        fail_checkpoint(&world);
+        fill(&world, 30);
+        let after = world.disk().len(WAL);
+        world.cut().unwrap();
+        assert_eq!(world.ask("PRAGMA integrity_check").unwrap(), "ok");
+        assert!((0..10).all(|key| get(&world, key).unwrap()));
+        after > 2 * before
+    };
+    assert!(!SEEDS.into_iter().any(grows));
+    assert!(plant(Planted::CheckpointTrusted, || SEEDS.into_iter().all(grows)));
+}
+
+#[test]
+fn nothing_is_read_after_a_failed_checkpoint_before_the_file_was_opened_again() {
+    let read_in_doubt = |seed| {
+        let world = checkpoint_without_sync(seed);
+        assert!(get(&world, 7).unwrap());
+        !world.disk().has_stored(WAL)
+    };
+    assert!(!SEEDS.into_iter().any(read_in_doubt));
+}
+
+#[test]
+fn a_file_that_somebody_else_has_open_is_opened_again_later() {
+    let mut world = World::quiet(1, FsyncPolicy::Always).unwrap();
+    let onlooker = world.onlooker().unwrap();
+    let keys = lose_a_checkpoint(&world);
+    let fill = |world: &World| {
+        for _ in 0..10 {
+            (0..10).for_each(|key| set(world, key, 3000).unwrap());
+            world.checkpoint().unwrap();
+        }
+        world.disk().len(WAL)
+    };
+    let grown = fill(&world);
+    assert!(fill(&world) > grown, "nothing is copied while the index cannot be trusted");
+    drop(onlooker);
+    world.clock.advance(Duration::from_secs(11));
+    let settled = fill(&world);
+    assert_eq!(fill(&world), settled);
+    world.cut().unwrap();
+    assert!((0..=keys).all(|key| get(&world, key).unwrap()));
+}
+
+#[test]
+fn a_database_that_does_not_open_again_is_tried_again() {
+    for (class, after) in [(Class::Sync, 0), (Class::Write, 0), (Class::Read, 0), (Class::Read, 5)] {
+        for by_a_call in [true, false] {
+            let mut world = World::quiet(1, FsyncPolicy::Always).unwrap();
+            enqueue(&world).unwrap();
+            fail_checkpoint(&world);
+            world.disk().arm(Armed { class, after, times: 3 });
+            let refused = set(&world, 50, 10).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Internal, "{refused}");
+            assert!(!world.running().unwrap().engine.is_ready(), "{class:?} {after}");
+            assert_eq!(get(&world, 0).unwrap_err().kind(), ErrorKind::Unavailable);
+            world.disk().disarm();
+            if by_a_call {
+                set(&world, 51, 10).unwrap();
+            } else {
+                world.clock.advance(Duration::from_secs(11));
+                world.running().unwrap().quiesce();
+            }
+            assert!(world.running().unwrap().engine.is_ready());
+            assert!((0..10).all(|key| get(&world, key).unwrap()));
+            assert!(!get(&world, 50).unwrap(), "its caller was told that it failed");
+            assert_eq!(lease(&world).unwrap(), 1);
+            world.cut().unwrap();
+            assert!((0..10).all(|key| get(&world, key).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn a_periodic_sync_that_failed_is_made_up_for_without_a_call() {
+    for seed in SEEDS {
+        let world = World::quiet(seed, FsyncPolicy::Interval(Duration::from_millis(1))).unwrap();
+        world.disk().arm(NEXT_SYNC);
+        set(&world, 0, 20_000).unwrap();
+        let give_up = Instant::now() + Duration::from_secs(60);
+        while world.disk().fired() == 0 || !world.disk().has_stored(WAL) {
+            assert!(Instant::now() < give_up, "what was written is still not on the disk");
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -167,7 +294,8 @@ fn what_a_process_could_not_sync_the_next_one_writes_again() {
         let mut world = World::quiet(seed, FsyncPolicy::None).unwrap();
         append(&world, &[7; 20_000]).unwrap();
         // The second process reads the tail of the log, fails to sync it, and ends.
-        world.restart(false, |disk| disk.arm(NEXT_SYNC)).unwrap_err();
+        let after_the_directories = Armed { after: 2, ..NEXT_SYNC };
+        world.restart(false, |disk| disk.arm(after_the_directories)).unwrap_err();
         world.restart(false, |_| {}).unwrap();
         world.disk().has_stored(SEGMENT)
     };
@@ -200,6 +328,22 @@ fn a_segment_that_the_next_process_goes_on_with_keeps_its_name() {
     let mut all = SEEDS.flat_map(|seed| (0..4).map(move |after| (seed, after)));
     assert!(all.clone().all(is_kept));
     assert!(!plant(Planted::NamesTrusted, || all.all(is_kept)));
+}
+
+#[test]
+fn a_directory_that_the_process_before_could_not_sync_stays() {
+    let is_kept = |seed| {
+        // The first process makes the directory, fails to sync its name, and ends.
+        let mut world = World::new(seed);
+        world.fsync = FsyncPolicy::Always;
+        world.restart(false, |disk| disk.arm(NEXT_SYNC)).unwrap_err();
+        world.restart(false, |_| {}).unwrap();
+        set(&world, 0, 10).unwrap();
+        world.cut().unwrap();
+        get(&world, 0).unwrap()
+    };
+    assert!(SEEDS.into_iter().all(is_kept));
+    assert!(!plant(Planted::DirectoriesTrusted, || SEEDS.into_iter().all(is_kept)));
 }
 
 #[test]

@@ -18,10 +18,16 @@ impl Disk for LyingDisk {
         drop(self.turn());
     }
 
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        // Durable when it returns, as the trait has it; directories hold nothing here.
-        let (_state, fails) = self.step(Class::Name, dir)?;
-        if fails { Err(fault()) } else { Ok(()) }
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
+        let (mut state, fails) = self.step(Class::Name, dir)?;
+        if fails {
+            return Err(fault());
+        }
+        if state.names.contains_key(dir) {
+            return Ok(false);
+        }
+        state.make(dir);
+        Ok(true)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -46,13 +52,7 @@ impl Disk for LyingDisk {
                 }
                 id
             }
-            None => {
-                let id = state.nodes.keys().last().map_or(0, |id| id + 1);
-                state.nodes.insert(id, Node::default());
-                state.names.insert(path.to_owned(), id);
-                state.changes.push(Change::Created(path.to_owned(), id));
-                id
-            }
+            None => state.make(path),
         };
         Ok(self.file(id, path))
     }
@@ -105,6 +105,7 @@ impl Disk for LyingDisk {
         if state.lies_about(dir) {
             return Ok(());
         }
+        let dir = if dir == Path::new(".") { Path::new("") } else { dir };
         let (stored, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.changes).into_iter().partition(|change| change.is_in(dir));
         state.changes = rest;

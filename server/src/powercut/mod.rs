@@ -53,6 +53,8 @@ pub(crate) enum Planted {
     CheckpointTrusted,
     /// After a sync that failed in a checkpoint there are others.
     CheckpointRepeated,
+    /// Opening takes a directory that is there for durable.
+    DirectoriesTrusted,
     /// Opening the database takes no notice when it cannot have a WAL.
     AnyJournal,
 }

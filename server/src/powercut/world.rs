@@ -8,6 +8,7 @@
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use flowmesh_proto::wire::MessageView;
+use rusqlite::{Connection, OpenFlags};
 
 use super::{
     REPRODUCIBLE,
@@ -23,7 +24,7 @@ use crate::{
     clock::{Clock, TestClock},
     database::{self, Database, DatabaseOptions},
     disk::Disk,
-    engine::{Local, check_format},
+    engine::{self, Local, check_format},
     error::Error,
     streams::{LogOptions, StreamLog},
 };
@@ -34,6 +35,7 @@ pub type Found<T> = Result<T, Finding>;
 
 pub const STREAMS: usize = 4;
 const DATA: &str = "data";
+const DATABASE: &str = "data/flowmesh.db";
 /// A day: the syncs of `interval` never become due by themselves.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -65,7 +67,7 @@ pub struct Counts {
 pub(super) struct Running {
     pub(super) engine: Engine,
     pub(super) local: Arc<Local>,
-    _vfs: Vfs,
+    vfs: Vfs,
 }
 
 /// How a life ends.
@@ -165,6 +167,15 @@ impl World {
     pub fn ask(&self, sql: &str) -> Found<String> {
         let database = &self.running()?.local.database;
         database.look(|conn| conn.query_row(sql, [], |row| row.get(0))).map_err(|e| e.to_string())
+    }
+
+    /// Another program that has the database open, and has read it.
+    pub fn onlooker(&self) -> Found<Connection> {
+        let vfs = self.running()?.vfs.name();
+        let opened = Connection::open_with_flags_and_vfs(DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY, vfs);
+        let conn = opened.map_err(|e| e.to_string())?;
+        conn.query_row("SELECT count(*) FROM queues", [], |_| Ok(())).map_err(|e| e.to_string())?;
+        Ok(conn)
     }
 
     pub fn ignore(&self, ignored: Ignored) {
@@ -271,6 +282,7 @@ impl World {
 
     fn try_open(&mut self) -> Result<Running, Error> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        engine::make(&*disk, Path::new(DATA))?;
         check_format(&*disk, Path::new(DATA))?;
         let vfs = Vfs::register(disk.clone());
         let log = LogOptions {
@@ -281,7 +293,7 @@ impl World {
             ..LogOptions::default()
         };
         let database = DatabaseOptions {
-            place: Some(database::Place::on("data/flowmesh.db", disk.clone(), vfs.name())),
+            place: Some(database::Place::on(DATABASE, disk.clone(), vfs.name())),
             fsync: self.fsync,
             clock: Clock::Test(self.clock.clone()),
             checkpoint_pages: 40,
@@ -296,7 +308,7 @@ impl World {
             self.disk.switch_off();
         })?;
         let local = Arc::new(Local::of(log, database, None));
-        let running = Running { engine: Engine::of(&local), local, _vfs: vfs };
+        let running = Running { engine: Engine::of(&local), local, vfs };
         running.quiesce();
         Ok(running)
     }

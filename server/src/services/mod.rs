@@ -15,8 +15,9 @@ mod subscription;
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use flowmesh_proto::{
@@ -41,7 +42,7 @@ use gate::Guarded;
 #[cfg(feature = "net")]
 pub(crate) use subscription::Slack;
 
-use crate::{Engine, Error, ErrorKind, access::Caller, limits::Tenants};
+use crate::{Engine, Error, ErrorKind, access::Caller, engine::Delivery, limits::Tenants};
 
 /// Largest request message unless configured otherwise, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -69,14 +70,31 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Guarded<BoxFuture<Response<Body>, Infallible>>;
+    type Future = Reply;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Service::<Request<B>>::poll_ready(&mut self.0, cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.0.call(request)
+        Reply(self.0.call(request))
+    }
+}
+
+/// A reply to come, to a caller in this process. Dropped before, it cancels the call, and jobs that
+/// were leased for it are ready again.
+pub struct Reply(Guarded<BoxFuture<Response<Body>, Infallible>>);
+
+impl Future for Reply {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Ok(mut reply) = ready!(Pin::new(&mut self.0).poll(cx));
+        // The caller has it, body and all: nothing of it is still to come.
+        if let Some(delivery) = reply.extensions_mut().remove::<Delivery>() {
+            delivery.done();
+        }
+        Poll::Ready(Ok(reply))
     }
 }
 

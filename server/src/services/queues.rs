@@ -6,7 +6,7 @@ use flowmesh_proto::{
     server::queue_service_server::QueueService,
     v1::{
         AckRequest, AckResponse, EnqueueRequest, EnqueueResponse, GetQueueStatsRequest,
-        GetQueueStatsResponse, GetRetryPolicyRequest, GetRetryPolicyResponse, Job, ListDlqJobsRequest,
+        GetQueueStatsResponse, GetRetryPolicyRequest, GetRetryPolicyResponse, ListDlqJobsRequest,
         ListDlqJobsResponse, NackRequest, NackResponse, ReceiveRequest, ReceiveResponse, ReplayDlqJobRequest,
         ReplayDlqJobResponse, ReserveRequest, ReserveResponse, SetRetryPolicyRequest, SetRetryPolicyResponse,
     },
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Result, Status, async_trait};
 use super::{PAGE_BYTES, fields, ok, open};
 use crate::{
     access::Permission,
-    engine::{Lease, Nacked, NewJob, QueueStore},
+    engine::{Delivery, Lease, Leased, Nacked, NewJob, QueueStore},
     limits::Tenants,
     resource::{ResourceKind::Queue as KIND, ResourceName},
 };
@@ -36,10 +36,19 @@ impl Queues {
     }
 
     /// Leases jobs; one of the tenant's waiters as long as it may wait for them.
-    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Vec<Job>> {
+    async fn lease(&self, queue: &ResourceName, lease: Lease) -> Result<Leased> {
         let _seat = if lease.wait_seconds > 0 { Some(self.tenants.waiter(queue)?) } else { None };
         Ok(self.queues.lease(queue, lease).await?)
     }
+}
+
+/// A reply with leased jobs. Whoever sends it says when it has left (or takes back the jobs).
+fn with_delivery<T>(reply: T, delivery: Delivery) -> Response<T> {
+    let mut reply = Response::new(reply);
+    if delivery.is_needed() {
+        reply.extensions_mut().insert(delivery);
+    }
+    reply
 }
 
 #[async_trait]
@@ -65,8 +74,8 @@ impl QueueService for Queues {
             wait_seconds: fields::long_poll(r.long_poll_timeout_seconds),
         };
         caller.may(Permission::QueueRead, &queue)?;
-        let job = self.lease(&queue, lease).await?.pop();
-        Ok(Response::new(ReserveResponse { status: ok(), job }))
+        let Leased { mut jobs, delivery } = self.lease(&queue, lease).await?;
+        Ok(with_delivery(ReserveResponse { status: ok(), job: jobs.pop() }, delivery))
     }
 
     async fn receive(&self, request: Request<ReceiveRequest>) -> Result<Response<ReceiveResponse>> {
@@ -79,8 +88,8 @@ impl QueueService for Queues {
             wait_seconds: fields::long_poll(r.long_poll_timeout_seconds),
         };
         caller.may(Permission::QueueRead, &queue)?;
-        let jobs = self.lease(&queue, lease).await?;
-        Ok(Response::new(ReceiveResponse { status: ok(), jobs }))
+        let Leased { jobs, delivery } = self.lease(&queue, lease).await?;
+        Ok(with_delivery(ReceiveResponse { status: ok(), jobs }, delivery))
     }
 
     async fn ack(&self, request: Request<AckRequest>) -> Result<Response<AckResponse>> {

@@ -52,7 +52,7 @@ pub use self::{
 use crate::{
     clock::Clock,
     commit::Committer,
-    disk::Disk,
+    disk::{Disk, make_dir},
     engine::FsyncPolicy,
     error::{Error, Result},
     limits::Census,
@@ -103,7 +103,7 @@ impl StreamLog {
     /// Opens the log in `dir` on `disk`, made when missing (its parent must exist). Nobody else
     /// may have it open.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: LogOptions) -> Result<Self> {
-        disk.create_dir(dir).map_err(|e| Error::io(dir.display(), &e))?;
+        make_dir(&*disk, dir).map_err(|e| Error::io(dir.display(), &e))?;
         let home = Home { disk, dir: dir.to_owned() };
         let found = recovery::recover(&home)?;
         let catalogue = Arc::new(found.catalogue);

@@ -111,6 +111,12 @@ async fn damage_is_found_wherever_it_is_and_told() {
         fs::write(&segment, &sound.0).unwrap();
         fs::write(&database, &sound.1).unwrap();
     }
+    let conn = rusqlite::Connection::open(&database).unwrap();
+    conn.execute("UPDATE queues SET next_seq = 3", []).unwrap();
+    conn.close().unwrap();
+    let (code, said) = verify(&path);
+    assert_eq!(code, 7, "{said}");
+    assert!(said.contains("queue t/n/queue/x would number a job 3 and has 4"), "{said}");
     fs::write(&database, &sound.1[..sound.1.len() / 2]).unwrap();
     let (code, said) = verify(&path);
     assert_eq!(code, 7, "{said}");

@@ -58,7 +58,7 @@ fn counted_down(counter: &AtomicUsize) -> bool {
 }
 
 impl Disk for Faulty {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
         self.memory.create_dir(dir)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

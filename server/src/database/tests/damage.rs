@@ -136,7 +136,7 @@ fn a_damaged_file_opens_and_its_calls_fail_naming_it() {
         assert!(error.message().contains(setup.path.to_str().unwrap()), "{error}");
         assert_eq!(kind(block_on(db.get(&store("s"), "k"))), ErrorKind::Internal);
         let stream = ResourceName::new("t", "n", ResourceKind::Stream, "s");
-        assert_eq!(kind(db.committed_offset(&stream, "g")), ErrorKind::Internal);
+        assert_eq!(kind(block_on(db.committed_offset(&stream, "g"))), ErrorKind::Internal);
         db.close();
     }
 }

@@ -14,7 +14,10 @@ type Wait = Pin<Box<dyn Future<Output = Result<Vec<Job>>> + Send>>;
 /// Begins to wait; the database knows of it when this returns.
 fn begin(db: &Arc<Database>, q: &ResourceName, max_jobs: usize, wait_seconds: i64) -> Wait {
     let (db, q) = (db.clone(), q.clone());
-    let mut wait: Wait = Box::pin(async move { db.lease(&q, lease(max_jobs, 30, wait_seconds)).await });
+    let mut wait: Wait = Box::pin(async move {
+        let leased = db.lease(&q, lease(max_jobs, 30, wait_seconds)).await;
+        leased.map(Leased::taken)
+    });
     let poll = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(poll.is_pending());
     wait
@@ -87,6 +90,93 @@ fn what_was_leased_for_a_caller_that_left_meanwhile_is_given_back() {
     let jobs = db.take(&q, 10);
     assert_eq!(payloads(&jobs), ["a", "b"]);
     assert!(jobs.iter().all(|job| job.attempts == 1));
+}
+
+#[test]
+fn an_answer_that_its_caller_did_not_take_is_given_back() {
+    let (db, _clock) = memory();
+    let q = queue("jobs");
+    let gone = begin(&db, &q, 1, 20);
+    db.put(&q, "a");
+    assert_eq!(db.stats_of(&q), [1, 0, 1, 0, 0], "the answer waits for the caller");
+    drop(gone);
+    settle(&db);
+    assert_eq!(db.stats_of(&q), [1, 1, 0, 0, 0]);
+    assert_eq!(db.take_one(&q).attempts, 1);
+}
+
+#[test]
+fn jobs_that_are_not_delivered_go_to_the_next_in_ready_order() {
+    let (db, clock) = memory();
+    let q = queue("jobs");
+    for payload in ["a", "b", "c"] {
+        db.put(&q, payload);
+    }
+    let leased = block_on(db.lease(&q, lease(2, 30, 0))).unwrap();
+    assert_eq!(payloads(&leased.jobs), ["a", "b"]);
+    db.take_one(&q);
+    let next = in_thread(begin(&db, &q, 10, 20));
+    settle(&db);
+    drop(leased);
+    let jobs = next.join().unwrap().unwrap();
+    assert_eq!(payloads(&jobs), ["a", "b"]);
+    assert!(jobs.iter().all(|job| job.attempts == 1));
+    // Those that are, stay leased.
+    let Leased { jobs, delivery } = block_on(db.lease(&q, lease(1, 30, 0))).unwrap();
+    assert!(jobs.is_empty() && !delivery.is_needed());
+    clock.advance(seconds(31));
+    let Leased { jobs, delivery } = block_on(db.lease(&q, lease(1, 30, 0))).unwrap();
+    assert_eq!(jobs[0].attempts, 2);
+    delivery.done();
+    drop(delivery);
+    settle(&db);
+    assert_eq!(db.stats_of(&q), [3, 2, 1, 0, 0]);
+}
+
+#[test]
+fn what_is_given_back_late_leaves_the_next_lease_alone() {
+    let (db, clock) = memory();
+    let q = queue("jobs");
+    db.put(&q, "a");
+    let late = block_on(db.lease(&q, lease(1, 30, 0))).unwrap();
+    clock.advance(seconds(31));
+    assert_eq!(db.take_one(&q).attempts, 2);
+    drop(late);
+    settle(&db);
+    assert_eq!(db.stats_of(&q), [1, 0, 1, 0, 0]);
+}
+
+#[test]
+fn giving_back_never_commits_in_the_thread_that_drops() {
+    let (db, _clock) = memory();
+    let q = queue("jobs");
+    db.put(&q, "a");
+    let leased = block_on(db.lease(&q, lease(1, 30, 0))).unwrap();
+    let held = db.hold();
+    // Neither with leave to commit here nor while somebody else has the sink does it wait.
+    crate::commit::inline(|| drop(leased));
+    drop(held);
+    settle(&db);
+    assert_eq!(db.stats_of(&q), [1, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_waiter_gets_what_a_caller_that_left_gives_back_in_the_same_batch() {
+    let (db, _clock) = memory();
+    let q = queue("jobs");
+    db.put(&q, "a");
+    let parts = db.parts().unwrap();
+    let held = db.hold();
+    let (reply, result) = oneshot::channel();
+    drop(result);
+    let operation = Operation::Lease { queue: q.clone(), lease: lease(1, 30, 0), reply };
+    parts.committer.submit(operation).unwrap();
+    let wait = begin(&db, &q, 1, 20);
+    drop(held);
+    let (told, heard) = mpsc::channel();
+    std::thread::spawn(move || told.send(block_on(wait)));
+    let jobs = heard.recv_timeout(seconds(60)).expect("an answer without another call").unwrap();
+    assert_eq!(jobs[0].attempts, 1);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use super::{Database, DatabaseOptions, Place, lock, operation::Operation};
 use crate::{
     clock::{Clock, TestClock},
-    engine::{Enqueued, Lease, NewJob, QueueStore},
+    engine::{Enqueued, Lease, Leased, NewJob, QueueStore},
     error::{ErrorKind, Result},
     resource::{ResourceKind, ResourceName},
 };
@@ -101,7 +101,7 @@ impl Calls for Database {
     }
 
     fn take(&self, queue: &ResourceName, max_jobs: usize) -> Vec<Job> {
-        block_on(self.lease(queue, lease(max_jobs, 30, 0))).unwrap()
+        block_on(self.lease(queue, lease(max_jobs, 30, 0))).unwrap().taken()
     }
 
     fn take_one(&self, queue: &ResourceName) -> Job {

@@ -14,13 +14,38 @@ use crate::{clock::SECOND_NS, engine::Nacked};
 
 #[derive(Debug, Clone)]
 enum Call {
-    Enqueue { queue: usize, delay: i64 },
-    Lease { queue: usize, max_jobs: usize, visibility: i64 },
-    Ack { pick: usize },
-    Nack { pick: usize, delay: i64 },
-    Advance { millis: u64 },
-    SetPolicy { queue: usize, max_attempts: i32, strategy: usize },
-    Replay { pick: usize },
+    Enqueue {
+        queue: usize,
+        delay: i64,
+    },
+    Lease {
+        queue: usize,
+        max_jobs: usize,
+        visibility: i64,
+    },
+    /// A lease whose answer gets lost.
+    Lose {
+        queue: usize,
+        max_jobs: usize,
+    },
+    Ack {
+        pick: usize,
+    },
+    Nack {
+        pick: usize,
+        delay: i64,
+    },
+    Advance {
+        millis: u64,
+    },
+    SetPolicy {
+        queue: usize,
+        max_attempts: i32,
+        strategy: usize,
+    },
+    Replay {
+        pick: usize,
+    },
     Reopen,
 }
 
@@ -33,6 +58,7 @@ fn call() -> impl Strategy<Value = Call> {
         4 => (queue(), prop_oneof![3 => Just(0), 1 => 1..4_i64]).prop_map(|(queue, delay)| Call::Enqueue { queue, delay }),
         5 => (queue(), 1..5_usize, 1..6_i64)
             .prop_map(|(queue, max_jobs, visibility)| Call::Lease { queue, max_jobs, visibility }),
+        2 => (queue(), 1..5_usize).prop_map(|(queue, max_jobs)| Call::Lose { queue, max_jobs }),
         3 => any::<usize>().prop_map(|pick| Call::Ack { pick }),
         4 => (any::<usize>(), 0..3_i64).prop_map(|(pick, delay)| Call::Nack { pick, delay }),
         4 => (1..4_000_u64).prop_map(|millis| Call::Advance { millis }),
@@ -200,8 +226,9 @@ impl Run {
                 self.saw(&enqueued.job_id, QUEUES[i], seq);
             }
             Call::Lease { queue: i, max_jobs, visibility } => {
-                let jobs =
-                    block_on(self.db().lease(&queue(QUEUES[i]), lease(max_jobs, visibility, 0))).unwrap();
+                let jobs = block_on(self.db().lease(&queue(QUEUES[i]), lease(max_jobs, visibility, 0)))
+                    .unwrap()
+                    .taken();
                 let expected = self.model.lease(QUEUES[i], max_jobs, now, now + visibility * SECOND_NS);
                 let text = |job: &Job| String::from_utf8(job.payload.to_vec()).unwrap();
                 let got: Vec<_> = jobs.iter().map(|j| (text(j), j.seq, j.attempts, j.visible_at)).collect();
@@ -209,6 +236,12 @@ impl Run {
                 for job in jobs {
                     self.saw(&job.id, QUEUES[i], job.seq);
                 }
+            }
+            Call::Lose { queue: i, max_jobs } => {
+                drop(block_on(self.db().lease(&queue(QUEUES[i]), lease(max_jobs, 30, 0))).unwrap());
+                block_on(self.db().submit(|reply| Operation::Settle { reply })).unwrap();
+                // All that comes of it is the queue.
+                self.model.queue(QUEUES[i]);
             }
             Call::Ack { pick } => {
                 let Some((id, name, seq)) = self.picked(pick) else { return };

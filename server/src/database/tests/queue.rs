@@ -225,8 +225,8 @@ fn max_bytes_cuts_a_page_but_never_to_nothing() {
         db.put(&q, &"x".repeat(1000));
     }
     let bounded = |max_bytes| Lease { max_bytes, ..lease(100, 30, 0) };
-    assert_eq!(block_on(db.lease(&q, bounded(1))).unwrap().len(), 1);
-    let some = block_on(db.lease(&q, bounded(4000))).unwrap();
+    assert_eq!(block_on(db.lease(&q, bounded(1))).unwrap().taken().len(), 1);
+    let some = block_on(db.lease(&q, bounded(4000))).unwrap().taken();
     assert_eq!(some.len(), 3);
     assert!(some.iter().map(prost::Message::encoded_len).sum::<usize>() <= 4000);
     assert_eq!(db.take(&q, 100).len(), 6);
@@ -253,7 +253,7 @@ fn huge_times_saturate() {
     db.put_delayed(&q, "a", i64::MAX);
     assert!(db.take(&q, 1).is_empty());
     db.put(&q, "b");
-    let jobs = block_on(db.lease(&q, lease(1, i64::MAX, 0))).unwrap();
+    let jobs = block_on(db.lease(&q, lease(1, i64::MAX, 0))).unwrap().taken();
     assert_eq!(jobs[0].reserve_until, i64::MAX);
     block_on(db.nack(&q, &jobs[0].id, i64::MAX)).unwrap();
     assert_eq!(db.stats_of(&q), [2, 2, 0, 0, 0]);

@@ -38,7 +38,7 @@ fn everything_acknowledged_survives_without_a_close() {
     assert_eq!(copy.stats_of(&q), [4, 2, 1, 1, 0]);
     assert_eq!(block_on(copy.retry_policy(&q)).unwrap(), policy);
     assert!(block_on(copy.get(&s, "k")).unwrap().is_some());
-    assert_eq!(copy.committed_offset(&stream, "g").unwrap(), 7);
+    assert_eq!(block_on(copy.committed_offset(&stream, "g")).unwrap(), 7);
     assert_eq!(copy.stats_of(&queue("made-by-lease")), [0; 5]);
     assert_eq!(payloads(&copy.take(&q, 10)), ["waiting"]);
     assert_eq!(copy.put(&q, "next").seq, 4, "no seq twice");
