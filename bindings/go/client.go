@@ -15,7 +15,6 @@ import "C"
 import (
 	"context"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -167,7 +166,7 @@ func (c closedClient) free() {
 
 // cName is a name for C, to be freed.
 func cName(what, name string) (*C.char, error) {
-	if strings.IndexByte(name, 0) >= 0 {
+	if hasNUL(name) {
 		return nil, invalid("%s %q: a NUL byte is not allowed", what, name)
 	}
 	return C.CString(name), nil

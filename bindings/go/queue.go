@@ -210,6 +210,29 @@ func (q *Queue) Ack(ctx context.Context, id string) error {
 	return call.wait(ctx, ok)
 }
 
+// AckAll acknowledges jobs of this queue, all on their way at once, and returns how many were. One
+// that fails does not stop the others; the first failure is the error.
+func (q *Queue) AckAll(ctx context.Context, jobs []*Job) (acked int, err error) {
+	var ids []byte
+	for _, job := range jobs {
+		if job.until.IsZero() {
+			return 0, notLeased("acknowledged")
+		}
+		ids = append(append(ids, job.ID...), 0)
+	}
+	if len(jobs) == 0 {
+		return 0, nil
+	}
+	call, err := q.client.p.beginLong(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer call.end()
+	defer runtime.KeepAlive(q)
+	err = call.wait(ctx, C.fm_queue_ack_all(call.c, q.c, chars(ids), C.size_t(len(jobs))))
+	return int(call.c.number[0]), err
+}
+
 // Nack gives a leased job back, to be tried again after [WithDelay] or the policy's backoff. A job at
 // its last attempt goes to the dead-letter queue instead, which is no error: deadLettered says
 // so. A job that is not leased (any more) is [ErrNotFound].

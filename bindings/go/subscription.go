@@ -12,65 +12,8 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
-
-// Where a subscription starts, beside an offset from 0 on.
-const (
-	StartCommitted int64 = C.FLOWMESH_START_COMMITTED // after the last offset that the group committed, 0 without one
-	StartNew       int64 = C.FLOWMESH_START_NEW       // with what is written from now on
-)
-
-// SubscriptionState is how a subscription stands with the server.
-type SubscriptionState int32
-
-// The states.
-const (
-	SubscriptionConnected SubscriptionState = C.FLOWMESH_SUBSCRIPTION_CONNECTED // connected, or connected again
-	SubscriptionLost      SubscriptionState = C.FLOWMESH_SUBSCRIPTION_LOST      // it reconnects by itself
-	SubscriptionEnded     SubscriptionState = C.FLOWMESH_SUBSCRIPTION_ENDED     // the server refused it, or its client was closed
-)
-
-// SubscribeOption is an option of [Stream.Subscribe].
-type SubscribeOption func(*subscribeOptions)
-
-type subscribeOptions struct {
-	group                string
-	start                int64
-	batch, prefetchBytes int
-	backoff, longest     time.Duration
-	state                func(SubscriptionState, error)
-}
-
-// WithGroup is the consumer group that [StartCommitted] and [Subscription.Commit] mean. Default
-// "default".
-func WithGroup(group string) SubscribeOption { return func(o *subscribeOptions) { o.group = group } }
-
-// WithStart is where to start: an offset, [StartCommitted] (the default) or [StartNew].
-func WithStart(offset int64) SubscribeOption { return func(o *subscribeOptions) { o.start = offset } }
-
-// WithMaxBatch is how many messages [Subscription.NextBatch] gives at most. Default 1024.
-func WithMaxBatch(messages int) SubscribeOption {
-	return func(o *subscribeOptions) { o.batch = messages }
-}
-
-// WithPrefetchBytes is how much may have arrived and wait beside a few batches; then the server is
-// held up. Default 4 MiB.
-func WithPrefetchBytes(bytes int) SubscribeOption {
-	return func(o *subscribeOptions) { o.prefetchBytes = bytes }
-}
-
-// WithBackoff is how long to wait before connecting again: up to first after the second attempt, twice
-// as much with each, up to longest. Default 100 ms and 10 s.
-func WithBackoff(first, longest time.Duration) SubscribeOption {
-	return func(o *subscribeOptions) { o.backoff, o.longest = first, longest }
-}
-
-// WithStateFunc has f told of changes of state, and why: one call at a time, in order.
-func WithStateFunc(f func(state SubscriptionState, reason error)) SubscribeOption {
-	return func(o *subscribeOptions) { o.state = f }
-}
 
 // Subscription follows a stream: its messages in offset order, without gap or repeat for as long as
 // it lives. After a lost connection it connects again by itself and goes on where it was. Get
@@ -85,6 +28,7 @@ type Subscription struct {
 	ready  chan struct{} // a batch may wait
 	over   chan struct{} // closed with the end
 	last   atomic.Int64  // offset last given out, -1 for none since the start or a seek
+	auto   *autoCommit   // nil without
 
 	seeks sync.Mutex   // one at a time
 	use   sync.RWMutex // of the handle, beyond mu
@@ -92,6 +36,7 @@ type Subscription struct {
 	mu      sync.Mutex
 	c       *C.fm_subscription_t // nil once released
 	pending []Message
+	held    bool  // Pause
 	epoch   int   // counts the seeks
 	ended   error // why
 }
@@ -137,37 +82,11 @@ func (s *Stream) Subscribe(ctx context.Context, options ...SubscribeOption) (*Su
 		sub.release()
 		return nil, err
 	}
+	if set.commits {
+		sub.auto = newAutoCommit(sub, set.commitInterval)
+		go sub.auto.run()
+	}
 	return sub, nil
-}
-
-func (o *subscribeOptions) build() (*C.flowmesh_subscription_options_t, error) {
-	group, err := inline("group", o.group)
-	if err != nil {
-		return nil, err
-	}
-	var to *C.flowmesh_subscription_options_t
-	var failure *C.flowmesh_error_t
-	status := C.flowmesh_subscription_options_new(&to, &failure)
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_subscription_options_set_consumer_group(to, chars(group), &failure)
-	}
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_subscription_options_set_start_offset(to, C.int64_t(o.start), &failure)
-	}
-	if status == C.FLOWMESH_OK && o.batch != 0 {
-		status = C.flowmesh_subscription_options_set_max_batch_messages(to, C.size_t(max(0, o.batch)), &failure)
-	}
-	if status == C.FLOWMESH_OK && o.prefetchBytes != 0 {
-		status = C.flowmesh_subscription_options_set_max_prefetch_bytes(to, C.size_t(max(0, o.prefetchBytes)), &failure)
-	}
-	if status == C.FLOWMESH_OK && (o.backoff != 0 || o.longest != 0) {
-		status = C.flowmesh_subscription_options_set_backoff(to, C.int64_t(milliseconds(o.backoff)), C.int64_t(milliseconds(o.longest)), &failure)
-	}
-	if status != C.FLOWMESH_OK {
-		C.flowmesh_subscription_options_free(to)
-		return nil, takeError(failure)
-	}
-	return to, nil
 }
 
 // Messages goes through the messages as they come, until the loop ends, ctx ends, or the
@@ -182,7 +101,7 @@ func (s *Subscription) Messages(ctx context.Context) iter.Seq2[*Message, error] 
 				return
 			}
 			for i := range batch {
-				if ctx.Err() != nil {
+				if ctx.Err() != nil || s.isHeld() {
 					s.putBack(batch[i:], epoch)
 					break
 				}
@@ -193,6 +112,7 @@ func (s *Subscription) Messages(ctx context.Context) iter.Seq2[*Message, error] 
 					s.putBack(batch[i+1:], epoch)
 					return
 				}
+				s.auto.handled(s.last.Load())
 			}
 		}
 	}
@@ -227,13 +147,16 @@ func (s *Subscription) NextBatch(ctx context.Context) ([]Message, error) {
 
 // fetch takes what waits, or waits for it. The epoch tells whether a seek has overtaken it.
 func (s *Subscription) fetch(ctx context.Context) ([]Message, int, error) {
+	if ctx.Err() == nil {
+		s.auto.handled(s.last.Load())
+	}
 	for {
 		if ctx.Err() != nil {
 			return nil, 0, endedBy(ctx, &Error{Message: "wait for messages", Outcome: OutcomeNotApplied})
 		}
 		s.mu.Lock()
 		epoch := s.epoch
-		if batch := s.pending; len(batch) > 0 && s.c != nil {
+		if batch := s.pending; len(batch) > 0 && s.c != nil && !s.held {
 			s.pending = nil
 			s.mu.Unlock()
 			return batch, epoch, nil
@@ -287,6 +210,75 @@ func (s *Subscription) putBack(rest []Message, epoch int) {
 	s.wake()
 }
 
+// Pause has nothing given out until [Subscription.Resume]: who asks for messages waits. What arrives
+// waits, too, as far as there is room, then the server is held up. What was given out already is not
+// called back, nor is a batch that another goroutine is about to get.
+func (s *Subscription) Pause() error { return s.hold(true) }
+
+// Resume ends a pause.
+func (s *Subscription) Resume() error { return s.hold(false) }
+
+func (s *Subscription) hold(held bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.c == nil {
+		return s.ended
+	}
+	s.held = held
+	C.fm_subscription_hold(s.c, C.bool(held))
+	s.wake()
+	return nil
+}
+
+func (s *Subscription) isHeld() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}
+
+// Position is the offset of the next message that will be given out.
+func (s *Subscription) Position() (int64, error) {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	s.mu.Lock()
+	c, last := s.c, s.last.Load()
+	s.mu.Unlock()
+	if c == nil {
+		return 0, s.reason()
+	}
+	if last >= 0 {
+		return last + 1, nil
+	}
+	// Between two turns of the pump, what the library has handed out is where the shim finds it.
+	s.stream.client.p.turns.Lock()
+	defer s.stream.client.p.turns.Unlock()
+	var offset C.int64_t
+	var failure *C.flowmesh_error_t
+	if C.fm_subscription_position(c, &offset, &failure) != C.FLOWMESH_OK {
+		return 0, takeError(failure)
+	}
+	return int64(offset), nil
+}
+
+// State says how the subscription stands with the server and, where it is lost or has ended, why. It
+// is ahead of what is given out: messages may still wait.
+func (s *Subscription) State() (state SubscriptionState, reason error, err error) {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	if s.c == nil {
+		return SubscriptionEnded, s.reason(), nil
+	}
+	var to C.int32_t
+	var why, failure *C.flowmesh_error_t
+	if C.fm_subscription_state(s.c, &to, &why, &failure) != C.FLOWMESH_OK {
+		return 0, nil, takeError(failure)
+	}
+	if why != nil {
+		reason = takeError(why)
+	}
+	return SubscriptionState(to), reason, nil
+}
+
 // Commit records, for the consumer group, the last message that was given out since the start or
 // the last seek as processed; it does nothing when there was none. Where several goroutines handle
 // messages, commit what you know to be handled with [Stream.CommitOffset].
@@ -320,6 +312,7 @@ func (s *Subscription) Seek(ctx context.Context, offset int64) error {
 		s.epoch++
 		s.pending = nil
 		s.last.Store(-1)
+		s.auto.sought()
 	}
 	C.fm_subscription_sought(s.c, C.bool(moved))
 	s.mu.Unlock()
@@ -327,22 +320,24 @@ func (s *Subscription) Seek(ctx context.Context, offset int64) error {
 	return err
 }
 
-// Close ends the subscription; whoever waits for messages gets [ErrClosed]. A second Close is fine.
+// Close ends the subscription; whoever waits for messages gets [ErrClosed]. It waits for the last commit
+// of [WithAutoCommit], whose error it gives. A second Close is fine.
 func (s *Subscription) Close() error {
 	if !s.end(closedError()) {
 		return nil
 	}
+	failed := s.auto.wait()
 	p := s.stream.client.p
 	call, err := p.beginLong(context.Background())
 	if err != nil {
-		return nil // the client has been closed, and sees to the rest
+		return failed // the client has been closed, and sees to the rest
 	}
 	err = call.wait(context.Background(), C.fm_subscription_close(call.c, s.c))
 	p.unregister(s.id)
 	s.release()
 	call.end()
-	if isCode(err, CodeClosed) {
-		return nil
+	if err == nil || isCode(err, CodeClosed) {
+		return failed
 	}
 	return err
 }
@@ -390,11 +385,16 @@ func (s *Subscription) tell(node *C.fm_node_t) {
 		reason = failureError(&event.reason)
 	}
 	C.fm_event_free(event)
-	if s.state != nil {
-		s.calls.post(func() { s.state(state, reason) })
-	}
+	s.changed(state, reason)
 	if state == SubscriptionEnded {
 		s.end(reason)
+	}
+}
+
+// changed tells the application.
+func (s *Subscription) changed(state SubscriptionState, reason error) {
+	if s.state != nil {
+		s.calls.post(func() { s.state(state, reason) })
 	}
 }
 
