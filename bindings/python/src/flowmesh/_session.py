@@ -28,6 +28,40 @@ Call = tuple[int, Reader[T]]
 MAX_COMPLETIONS = 1024
 # So many handles of streams, queues and stores are kept.
 MAX_HANDLES = 1024
+_FREE = {
+    "stream": lib.flowmesh_stream_free,
+    "queue": lib.flowmesh_queue_free,
+    "kv": lib.flowmesh_kv_free,
+}
+
+# How the arguments of FlowMesh become options of the library.
+_ONE_SETTER: dict[str, tuple[Callable[[str, Any], Any], Callable[..., int]]] = {
+    "auth_token": (arguments.text, lib.flowmesh_client_options_set_auth_token),
+    "auth_token_file": (arguments.path, lib.flowmesh_client_options_set_auth_token_file),
+    "allow_plaintext_token": (arguments.flag, lib.flowmesh_client_options_set_allow_plaintext_token),
+    "tls_ca_file": (arguments.path, lib.flowmesh_client_options_set_tls_ca_file),
+    "tls_ca_pem": (arguments.view, lib.flowmesh_client_options_set_tls_ca_pem),
+    "tls_server_name": (arguments.text, lib.flowmesh_client_options_set_tls_server_name),
+    "timeout": (arguments.milliseconds, lib.flowmesh_client_options_set_timeout_ms),
+    "connect_timeout": (arguments.milliseconds, lib.flowmesh_client_options_set_connect_timeout_ms),
+    "max_message_bytes": (arguments.size, lib.flowmesh_client_options_set_max_message_bytes),
+    "fsync": (arguments.fsync, lib.flowmesh_client_options_set_fsync),
+    "create": (arguments.flag, lib.flowmesh_client_options_set_create),
+}
+_PAIR_SETTERS: list[tuple[str, str, Callable[[str, Any], Any], Callable[..., int]]] = [
+    (
+        "tls_certificate_file",
+        "tls_key_file",
+        arguments.path,
+        lib.flowmesh_client_options_set_tls_certificate_file,
+    ),
+    (
+        "tls_certificate_pem",
+        "tls_key_pem",
+        arguments.view,
+        lib.flowmesh_client_options_set_tls_certificate_pem,
+    ),
+]
 
 
 class Waiter(Protocol):
@@ -40,13 +74,25 @@ class Waiter(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to open a client."""
+    """How to open a client; FlowMesh says what each of them means."""
 
     endpoint: str
-    auth_token: str | None
-    timeout: timedelta | None
-    connect_timeout: timedelta | None
-    test_clock: bool
+    auth_token: str | None = None
+    auth_token_file: arguments.Path | None = None
+    allow_plaintext_token: bool | None = None
+    tls_ca_file: arguments.Path | None = None
+    tls_ca_pem: bytes | None = None
+    tls_certificate_file: arguments.Path | None = None
+    tls_key_file: arguments.Path | None = None
+    tls_certificate_pem: bytes | None = None
+    tls_key_pem: bytes | None = None
+    tls_server_name: str | None = None
+    timeout: timedelta | None = None
+    connect_timeout: timedelta | None = None
+    max_message_bytes: int | None = None
+    fsync: str | None = None
+    create: bool | None = None
+    test_clock: bool = False
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -57,6 +103,7 @@ def _after_fork() -> None:
     for session in _sessions:
         session.forked = True
     lib.flowmesh_after_fork_child(ffi.NULL)
+    lib.fm_log_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -67,11 +114,19 @@ def call(function: Callable[..., int], *values: Any) -> None:
     error = ffi.new("flowmesh_error_t **")
     status = function(*values, error)
     if status:
-        message = ffi.string(lib.flowmesh_error_message(error[0])).decode("utf-8", "replace")
-        details = ffi.string(lib.flowmesh_error_detail(error[0])).decode("utf-8", "replace")
-        outcome, retryable = lib.flowmesh_error_outcome(error[0]), lib.flowmesh_error_retryable(error[0])
-        lib.flowmesh_error_free(error[0])
-        raise failure(status, message, details, outcome, retryable)
+        raise taken(error[0], status)
+
+
+def taken(error: Any, status: int = 0) -> Exception:
+    """What an error object says, which it frees."""
+    if not error:
+        return failure(status, "it is closed") if status else MemoryError()
+    message = ffi.string(lib.flowmesh_error_message(error)).decode("utf-8", "replace")
+    details = ffi.string(lib.flowmesh_error_detail(error)).decode("utf-8", "replace")
+    outcome, retryable = lib.flowmesh_error_outcome(error), lib.flowmesh_error_retryable(error)
+    status = lib.flowmesh_error_status(error)
+    lib.flowmesh_error_free(error)
+    return failure(status, message, details, outcome, retryable)
 
 
 def made(kind: str, function: Callable[..., int], *values: Any) -> Any:
@@ -81,6 +136,30 @@ def made(kind: str, function: Callable[..., int], *values: Any) -> Any:
     return out[0]
 
 
+def _set_all(settings: Settings, options: Any) -> None:
+    """Sets what is not left open. A pair of files, or of texts, is one setting."""
+    for name, (form, setter) in _ONE_SETTER.items():
+        value = getattr(settings, name)
+        if value is not None:
+            call(setter, options, form(name, value))
+    if settings.test_clock:
+        call(lib.flowmesh_client_options_set_test_clock, options, True)
+    for first, second, form, setter in _PAIR_SETTERS:
+        values = [(name, getattr(settings, name)) for name in (first, second)]
+        given = [form(name, value) for name, value in values if value is not None]
+        if len(given) == 1:
+            raise arguments.refuse(f"{first} and {second} go together")
+        if given:
+            call(setter, options, *given)
+
+
+class Follower(Protocol):
+    """What is told more than once: a subscription, a producer, a worker."""
+
+    def hear(self, status: int, records: Buffer, at: int, end: int) -> None: ...
+    def fail(self, error: Exception) -> None: ...
+
+
 class Session:
     """Opens a client; does no I/O."""
 
@@ -88,7 +167,7 @@ class Session:
         self.forked = False
         self.ended = False
         self._waiters: dict[int, tuple[Waiter, Reader[Any]]] = {}
-        self._subscriptions: dict[int, Subscription] = {}
+        self._followers: dict[int, Follower] = {}
         self._handles: dict[tuple[str, str, str, str], Any] = {}
         dispatcher = made("dispatcher", lib.flowmesh_dispatcher_new, 0)
         self.native: Any = lib.fm_session_new(dispatcher)
@@ -110,18 +189,7 @@ class Session:
         options = made("client_options", lib.flowmesh_client_options_new)
         try:
             call(lib.flowmesh_client_options_set_dispatcher, options, dispatcher)
-            if settings.auth_token is not None:
-                token = arguments.text("auth_token", settings.auth_token)
-                call(lib.flowmesh_client_options_set_auth_token, options, token)
-            set_connect_timeout = lib.flowmesh_client_options_set_connect_timeout_ms
-            for name, value, setter in [
-                ("timeout", settings.timeout, lib.flowmesh_client_options_set_timeout_ms),
-                ("connect_timeout", settings.connect_timeout, set_connect_timeout),
-            ]:
-                if value is not None:
-                    call(setter, options, arguments.milliseconds(name, value))
-            if settings.test_clock:
-                call(lib.flowmesh_client_options_set_test_clock, options, True)
+            _set_all(settings, options)
             return made("client", lib.flowmesh_client_open, endpoint, options)
         finally:
             lib.flowmesh_client_options_free(options)
@@ -148,13 +216,10 @@ class Session:
         )
         while len(self._handles) >= MAX_HANDLES:
             oldest = next(iter(self._handles))
-            self._free_handle(oldest[0], self._handles.pop(oldest))
+            _FREE[oldest[0]](self._handles.pop(oldest))
         handle = made(kind, function, self.client, *names)
         self._handles[kind, tenant, namespace, name] = handle
         return handle
-
-    def _free_handle(self, kind: str, handle: Any) -> None:
-        getattr(lib, f"flowmesh_{kind}_free")(handle)
 
     # ---- Calls --------------------------------------------------------------------------------
 
@@ -172,7 +237,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether nobody waits for anything."""
-        return not self._subscriptions and all(waiter.done() for waiter, _ in self._waiters.values())
+        return not self._followers and all(waiter.done() for waiter, _ in self._waiters.values())
 
     def cancel(self, id: int, waiter: Waiter | None = None) -> bool:
         """Has the call end soon. True: it had not, and `waiter` is told when it has."""
@@ -190,7 +255,7 @@ class Session:
         id: int = lib.fm_session_last(self.native) if self.usable else 0
         if id in self._waiters:
             return id if self._waiters[id][0] is result else 0
-        if not id or id in self._subscriptions or not lib.fm_session_cancel(self.native, id):
+        if not id or id in self._followers or not lib.fm_session_cancel(self.native, id):
             return 0
         self._waiters[id] = ended, read_none
         return id
@@ -232,26 +297,31 @@ class Session:
                     else:
                         waiter.set_result(result)
                 waiters.pop(id, None)
-            elif id in self._subscriptions:
-                self._subscriptions[id].tell(read_failure(status, records, at, end) if status else None)
+            elif id in self._followers:
+                self._followers[id].hear(status, records, at, end)
             at = end
         lib.fm_session_clear(self.native)
 
-    def subscribe(self, id: int) -> Subscription:
+    def follow(self, id: int, follower: Follower) -> None:
+        """Has `follower` told what comes under this id."""
         if not id:
             raise MemoryError
-        subscription = self._subscriptions[id] = Subscription(self, id)
-        return subscription
+        self._followers[id] = follower
 
-    def forget_subscription(self, id: int) -> None:
-        if self._subscriptions.pop(id, None) is not None and self.usable:
-            lib.fm_subscription_close(self.native, id)
+    def forget(self, id: int, free: Callable[[Any, int], None]) -> None:
+        if self._followers.pop(id, None) is not None and self.usable:
+            free(self.native, id)
 
     # ---- The end ------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Has the one who is in `run`, or waits for the descriptor, look again."""
         lib.fm_session_wake(self.native)
+
+    @property
+    def log_id(self) -> int:
+        id: int = lib.flowmesh_client_id(self.client) if self.usable else 0
+        return id
 
     def advance_test_clock(self, by: timedelta) -> None:
         call(lib.flowmesh_test_clock_advance, self.client, arguments.milliseconds("by", by))
@@ -261,8 +331,8 @@ class Session:
         for waiter, _ in self.drop_waiters():
             if not waiter.done():
                 waiter.set_exception(error)
-        for subscription in list(self._subscriptions.values()):
-            subscription.tell(error)
+        for follower in list(self._followers.values()):
+            follower.fail(error)
 
     def drop_waiters(self) -> list[tuple[Waiter, Reader[Any]]]:
         """Cancels every call under way and gives those who wait, who will not be told."""
@@ -279,7 +349,7 @@ class Session:
         if self.forked:
             return
         for names, handle in self._handles.items():
-            self._free_handle(names[0], handle)
+            _FREE[names[0]](handle)
         self._handles.clear()
         lib.flowmesh_client_free(self.client)
         lib.fm_session_end(self.native)
@@ -320,14 +390,21 @@ class Subscription:
     """A stream that is being followed."""
 
     def __init__(self, session: Session, id: int) -> None:
+        session.follow(id, self)
         self._session = session
         self._id = id
         self._length = ffi.new("size_t *")
         self.failure: Exception | None = None
         self.waiter: Waiter | None = None
 
-    def tell(self, failure: Exception | None) -> None:
+    def hear(self, status: int, records: Buffer, at: int, end: int) -> None:
         """There are messages, or it has failed."""
+        self._told(read_failure(status, records, at, end) if status else None)
+
+    def fail(self, error: Exception) -> None:
+        self._told(error)
+
+    def _told(self, failure: Exception | None) -> None:
         self.failure = self.failure or failure
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
@@ -346,4 +423,4 @@ class Subscription:
         return []
 
     def close(self) -> None:
-        self._session.forget_subscription(self._id)
+        self._session.forget(self._id, lib.fm_subscription_close)
