@@ -100,18 +100,14 @@ func (q *Queue) Enqueue(ctx context.Context, payload []byte, options ...EnqueueO
 	}
 	var p packed
 	p.pack([]Event{{Payload: payload, Headers: set.headers}})
-	call, err := q.client.p.begin(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_enqueue(c, q.c, bytesData(p.bytes), &p.lengths[0], C.int64_t(milliseconds(set.delay)))
+	})
 	if err != nil {
 		return "", 0, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	leave := call.enter(ctx)
-	ok := C.fm_queue_enqueue(call.c, q.c, bytesData(p.bytes), &p.lengths[0], C.int64_t(milliseconds(set.delay)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return "", 0, err
-	}
 	return C.GoString(&call.c.text[0]), int64(call.c.number[0]), nil
 }
 
@@ -198,16 +194,10 @@ func (q *Queue) Ack(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	call, err := q.client.p.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
 	defer runtime.KeepAlive(q)
-	leave := call.enter(ctx)
-	ok := C.fm_queue_ack(call.c, q.c, chars(name))
-	leave()
-	return call.wait(ctx, ok)
+	return done(q.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_ack(c, q.c, chars(name))
+	}))
 }
 
 // AckAll acknowledges jobs of this queue, all on their way at once, and returns how many were. One
@@ -245,17 +235,13 @@ func (q *Queue) Nack(ctx context.Context, id string, options ...NackOption) (dea
 	if err != nil {
 		return false, err
 	}
-	call, err := q.client.p.begin(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_nack(c, q.c, chars(name), C.int64_t(milliseconds(set.delay)))
+	})
 	if err != nil {
 		return false, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	leave := call.enter(ctx)
-	ok := C.fm_queue_nack(call.c, q.c, chars(name), C.int64_t(milliseconds(set.delay)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return false, err
-	}
 	return call.c.number[0] != 0, nil
 }

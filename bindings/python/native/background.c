@@ -1,6 +1,7 @@
 /*
- * Producers and workers. What their callbacks are told is laid out at once, and goes to Python as the
- * next record of what was opened. A worker leaves its jobs to Python, which settles them by number.
+ * Producers and workers. What their callbacks are told is laid out at once, and goes to Python as
+ * the next record of what was opened. A worker leaves its jobs to Python, which settles them by
+ * number.
  */
 
 #include "call.h"
@@ -139,8 +140,8 @@ int64_t fm_producer_open(fm_session_t *session, const flowmesh_stream_t *stream,
         return 0;
     }
     flowmesh_producer_t **producer = &call->result.background.producer;
-    flowmesh_status_t status = flowmesh_producer_options_set_report_callback(
-        options, on_reports, call, call_drop, error);
+    flowmesh_status_t status =
+        flowmesh_producer_options_set_report_callback(options, on_reports, call, call_drop, error);
     if (status == FLOWMESH_OK) {
         call_retain(call);
         status = flowmesh_producer_options_set_writable_callback(options, on_writable, call,

@@ -10,9 +10,9 @@
  *   messages   {uint32 count, uint32 path length} path, then per message {int64 offset,
  *              int64 created_at_ns, int32 partition, int32 schema_version, uint32 length of id, of
  *              headers, of payload}, then per message id, headers, payload
- *   jobs       {uint32 count, uint32 path length} path, then per job {int64 seq, int64 created_at_ns,
- *              int64 visible_at_ns, int64 reserve_until_ns, int32 attempts, uint32 length of id,
- *              of headers, of payload}, then per job id, headers, payload
+ *   jobs       {uint32 count, uint32 path length} path, then per job {int64 seq,
+ *              int64 created_at_ns, int64 visible_at_ns, int64 reserve_until_ns, int32 attempts,
+ *              uint32 length of id, of headers, of payload}, then per job id, headers, payload
  *   keys       per key {uint32 length} key
  *   events     (from Python) per event {uint32 payload length, uint32 header count} payload,
  *              headers
@@ -99,8 +99,8 @@ void fm_background_free(fm_session_t *session, int64_t id);
 int32_t fm_log_start(int32_t level, flowmesh_error_t **error);
 int32_t fm_log_stop(flowmesh_error_t **error);
 
-/* Waits for lines; none, and none missing: it was stopped, and they are all taken. For one thread; they
- * are valid until its next call. */
+/* Waits for lines; none, and none missing: it was stopped, and they are all taken. For one thread;
+ * they are valid until its next call. */
 const uint8_t *fm_log_take(size_t *length, uint64_t *missing);
 
 /* In the child of a fork, which has no log callback. */

@@ -48,7 +48,7 @@ def test_a_program_of_the_guide(number: int, tmp_path: Path) -> None:
 
 
 def test_the_guide_has_all_its_programs() -> None:
-    assert len(GUIDE) == 7
+    assert len(GUIDE) == 10
 
 
 def test_the_readme(tmp_path: Path) -> None:
