@@ -77,6 +77,23 @@ async def test_a_full_buffer_makes_the_sender_wait(client: FlowMesh, name: Name)
     assert await client.stream.get_latest_offset(*name) == 399
 
 
+async def test_a_sender_lets_others_have_their_turn(client: FlowMesh, name: Name) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    async with client.stream.producer(*name) as producer:
+        for _ in range(1000):
+            await producer.send(Event(b"x"))
+        assert turns >= 3
+    task.cancel()
+
+
 async def test_what_cannot_be_sent_is_refused_at_once(client: FlowMesh, name: Name) -> None:
     async with client.stream.producer(*name) as producer:
         with pytest.raises(FlowMeshInvalidArgumentError, match="payload"):

@@ -20,6 +20,9 @@ from .types import Event
 
 T = TypeVar("T")
 
+# After so many messages, others have their turn in the loop.
+TURN = 256
+
 
 @dataclass(frozen=True)
 class ProducerOptions:
@@ -130,6 +133,8 @@ class _Producer(Generic[T]):
         count = arguments.pack_headers(headers, parts)
         packed = b"".join(parts)
         delay_ms = arguments.milliseconds("delay", delay)
+        if self._last % TURN == TURN - 1:
+            await asyncio.sleep(0)
         while True:
             session = self._open()
             number = self._last + 1
