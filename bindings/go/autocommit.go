@@ -16,7 +16,8 @@ type autoCommit struct {
 	err      error         // of the last commit, once it has ended
 
 	mu    sync.Mutex
-	done  int64 // the last offset that is to be committed, -1 for none
+	last  int64 // that was handled, -1 for none since the start or a seek
+	done  int64 // that is to be committed, -1 for none
 	seeks int
 }
 
@@ -26,6 +27,7 @@ func newAutoCommit(sub *Subscription, interval time.Duration) *autoCommit {
 		interval: interval,
 		due:      make(chan struct{}, 1),
 		ended:    make(chan struct{}),
+		last:     -1,
 		done:     -1,
 	}
 }
@@ -36,8 +38,14 @@ func (a *autoCommit) handled(offset int64) {
 		return
 	}
 	a.mu.Lock()
-	a.done = offset
+	known := offset == a.last
+	if !known {
+		a.last, a.done = offset, offset
+	}
 	a.mu.Unlock()
+	if known {
+		return
+	}
 	select {
 	case a.due <- struct{}{}:
 	default:
@@ -50,7 +58,7 @@ func (a *autoCommit) sought() {
 		return
 	}
 	a.mu.Lock()
-	a.done = -1
+	a.last, a.done = -1, -1
 	a.seeks++
 	a.mu.Unlock()
 }
@@ -58,15 +66,14 @@ func (a *autoCommit) sought() {
 // run commits until the subscription is over, then once more.
 func (a *autoCommit) run() {
 	defer close(a.ended)
-	var last int64 = -1
 	for {
 		select {
 		case <-a.due:
 		case <-a.sub.over:
-			a.err = a.commit(&last)
+			a.err = a.commit()
 			return
 		}
-		if err := a.commit(&last); err != nil {
+		if err := a.commit(); err != nil {
 			a.sub.changed(SubscriptionCommitFailed, err)
 		}
 		if a.interval > 0 {
@@ -80,17 +87,16 @@ func (a *autoCommit) run() {
 	}
 }
 
-func (a *autoCommit) commit(last *int64) error {
+func (a *autoCommit) commit() error {
 	a.mu.Lock()
 	offset, seeks := a.done, a.seeks
 	a.done = -1
 	a.mu.Unlock()
-	if offset < 0 || offset == *last {
+	if offset < 0 {
 		return nil
 	}
 	err := a.sub.stream.CommitOffset(context.Background(), a.sub.group, offset)
 	if err == nil {
-		*last = offset
 		return nil
 	}
 	a.mu.Lock()
