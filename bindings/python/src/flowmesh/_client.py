@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 from . import _operations as operations
 from ._arguments import Path
-from ._session import Connection, Settings
+from ._session import Connection
+from ._settings import Settings
 from .types import ClientStats
 
 C = TypeVar("C", bound=Connection)

@@ -9,9 +9,9 @@ import logging
 import os
 import threading
 
+from ._library import call
 from ._native import ffi, lib
 from ._records import LINE
-from ._session import call
 
 _LEVELS = {
     lib.FLOWMESH_LOG_ERROR: logging.ERROR,

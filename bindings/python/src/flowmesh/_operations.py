@@ -11,10 +11,10 @@ from datetime import timedelta
 
 from . import _records as records
 from ._arguments import Bytes, choice, data, integer, milliseconds, pack_events, pack_headers, text, utf8
+from ._library import call as refusing
 from ._native import ffi, lib
 from ._records import Buffer
 from ._session import Call, Session, Subscription
-from ._session import call as refusing
 from .types import ClientStats, ConsumerGroupState, Event, Job, Message, QueueStats, RetryPolicy
 
 _STRATEGIES = {

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from . import _arguments as arguments
+from ._library import call, made
 from ._native import ffi, lib
 from ._records import RECORD, Buffer, failure, read_failure, read_messages, read_none
+from ._settings import Settings, apply
 from .types import Message
 
 T = TypeVar("T")
@@ -34,35 +35,6 @@ _FREE = {
     "kv": lib.flowmesh_kv_free,
 }
 
-# How the arguments of FlowMesh become options of the library.
-_ONE_SETTER: dict[str, tuple[Callable[[str, Any], Any], Callable[..., int]]] = {
-    "auth_token": (arguments.text, lib.flowmesh_client_options_set_auth_token),
-    "auth_token_file": (arguments.path, lib.flowmesh_client_options_set_auth_token_file),
-    "allow_plaintext_token": (arguments.flag, lib.flowmesh_client_options_set_allow_plaintext_token),
-    "tls_ca_file": (arguments.path, lib.flowmesh_client_options_set_tls_ca_file),
-    "tls_ca_pem": (arguments.view, lib.flowmesh_client_options_set_tls_ca_pem),
-    "tls_server_name": (arguments.text, lib.flowmesh_client_options_set_tls_server_name),
-    "timeout": (arguments.milliseconds, lib.flowmesh_client_options_set_timeout_ms),
-    "connect_timeout": (arguments.milliseconds, lib.flowmesh_client_options_set_connect_timeout_ms),
-    "max_message_bytes": (arguments.size, lib.flowmesh_client_options_set_max_message_bytes),
-    "fsync": (arguments.fsync, lib.flowmesh_client_options_set_fsync),
-    "create": (arguments.flag, lib.flowmesh_client_options_set_create),
-}
-_PAIR_SETTERS: list[tuple[str, str, Callable[[str, Any], Any], Callable[..., int]]] = [
-    (
-        "tls_certificate_file",
-        "tls_key_file",
-        arguments.path,
-        lib.flowmesh_client_options_set_tls_certificate_file,
-    ),
-    (
-        "tls_certificate_pem",
-        "tls_key_pem",
-        arguments.view,
-        lib.flowmesh_client_options_set_tls_certificate_pem,
-    ),
-]
-
 
 class Waiter(Protocol):
     """What the one who waits has given: an asyncio.Future, or the like."""
@@ -70,29 +42,6 @@ class Waiter(Protocol):
     def done(self) -> bool: ...
     def set_result(self, result: Any, /) -> None: ...
     def set_exception(self, exception: Any, /) -> None: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to open a client; FlowMesh says what each of them means."""
-
-    endpoint: str
-    auth_token: str | None = None
-    auth_token_file: arguments.Path | None = None
-    allow_plaintext_token: bool | None = None
-    tls_ca_file: arguments.Path | None = None
-    tls_ca_pem: bytes | None = None
-    tls_certificate_file: arguments.Path | None = None
-    tls_key_file: arguments.Path | None = None
-    tls_certificate_pem: bytes | None = None
-    tls_key_pem: bytes | None = None
-    tls_server_name: str | None = None
-    timeout: timedelta | None = None
-    connect_timeout: timedelta | None = None
-    max_message_bytes: int | None = None
-    fsync: str | None = None
-    create: bool | None = None
-    test_clock: bool = False
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -107,50 +56,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def call(function: Callable[..., int], *values: Any) -> None:
-    """A call of the library that does not wait and gives an error object."""
-    error = ffi.new("flowmesh_error_t **")
-    status = function(*values, error)
-    if status:
-        raise taken(error[0], status)
-
-
-def taken(error: Any, status: int = 0) -> Exception:
-    """What an error object says, which it frees."""
-    if not error:
-        return failure(status, "it is closed") if status else MemoryError()
-    message = ffi.string(lib.flowmesh_error_message(error)).decode("utf-8", "replace")
-    details = ffi.string(lib.flowmesh_error_detail(error)).decode("utf-8", "replace")
-    outcome, retryable = lib.flowmesh_error_outcome(error), lib.flowmesh_error_retryable(error)
-    status = lib.flowmesh_error_status(error)
-    lib.flowmesh_error_free(error)
-    return failure(status, message, details, outcome, retryable)
-
-
-def made(kind: str, function: Callable[..., int], *values: Any) -> Any:
-    """What such a call makes."""
-    out = ffi.new(f"flowmesh_{kind}_t **")
-    call(function, *values, out)
-    return out[0]
-
-
-def _set_all(settings: Settings, options: Any) -> None:
-    """Sets what is not left open. A pair of files, or of texts, is one setting."""
-    for name, (form, setter) in _ONE_SETTER.items():
-        value = getattr(settings, name)
-        if value is not None:
-            call(setter, options, form(name, value))
-    if settings.test_clock:
-        call(lib.flowmesh_client_options_set_test_clock, options, True)
-    for first, second, form, setter in _PAIR_SETTERS:
-        values = [(name, getattr(settings, name)) for name in (first, second)]
-        given = [form(name, value) for name, value in values if value is not None]
-        if len(given) == 1:
-            raise arguments.refuse(f"{first} and {second} go together")
-        if given:
-            call(setter, options, *given)
 
 
 class Follower(Protocol):
@@ -189,7 +94,7 @@ class Session:
         options = made("client_options", lib.flowmesh_client_options_new)
         try:
             call(lib.flowmesh_client_options_set_dispatcher, options, dispatcher)
-            _set_all(settings, options)
+            apply(settings, options)
             return made("client", lib.flowmesh_client_open, endpoint, options)
         finally:
             lib.flowmesh_client_options_free(options)

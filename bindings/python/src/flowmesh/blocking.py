@@ -14,7 +14,7 @@ from types import TracebackType
 from . import _operations as operations
 from ._arguments import Bytes
 from ._client import Client
-from ._session import Settings
+from ._settings import Settings
 from ._threads import ThreadConnection
 from .exceptions import FlowMeshConnectionError, FlowMeshTimeoutError
 from .types import ConsumerGroupState, Event, Job, Message, QueueStats, RetryPolicy

@@ -7,7 +7,7 @@ from types import TracebackType
 from . import _operations as operations
 from ._client import Client
 from ._loop import LoopConnection
-from ._session import Settings
+from ._settings import Settings
 from .exceptions import FlowMeshConnectionError, FlowMeshTimeoutError
 from .kv import KVClient
 from .queue import QueueClient

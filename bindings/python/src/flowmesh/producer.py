@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from . import _arguments as arguments
 from . import _records as records
+from ._library import call, made, taken
 from ._loop import LoopConnection
 from ._native import ffi, lib
-from ._session import Reader, Session, call, made, taken
+from ._session import Reader, Session
 from .exceptions import FlowMeshClosedError, FlowMeshError, FlowMeshTimeoutError
 from .types import Event
 

@@ -12,9 +12,10 @@ from typing import Any, Optional
 
 from . import _arguments as arguments
 from . import _records as records
+from ._library import call, made, taken
 from ._loop import LoopConnection
 from ._native import ffi, lib
-from ._session import Session, call, made, taken
+from ._session import Session
 from .exceptions import FlowMeshError, FlowMeshInvalidArgumentError
 from .producer import drain
 from .types import Job, WorkerEvent
