@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -107,6 +108,8 @@ func launch(listen, directory string, arguments ...string) (address string, stop
 	return address, stop, nil
 }
 
+var worlds atomic.Int64
+
 // world is a client of an engine in memory or of the server, with names of its own.
 type world struct {
 	*testing.T
@@ -146,7 +149,9 @@ func in(t *testing.T, endpoint string, test func(w *world), options ...flowmesh.
 			t.Errorf("goroutines were left:\n%s", left)
 		}
 	}()
-	test(&world{T: t, client: client, ctx: ctx, tenant: strings.ReplaceAll(t.Name(), "/", ".")})
+	// Another one each time, so that tests can be repeated (-count).
+	tenant := fmt.Sprintf("%s.%d", strings.ReplaceAll(t.Name(), "/", "."), worlds.Add(1))
+	test(&world{T: t, client: client, ctx: ctx, tenant: tenant})
 }
 
 func (w *world) stream(name string) *flowmesh.Stream {
