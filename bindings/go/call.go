@@ -32,6 +32,44 @@ func (p *pump) begin(ctx context.Context) (*call, error) { return p.take(ctx, tr
 // beginLong is begin for a call that may wait for long, and so never holds a thread.
 func (p *pump) beginLong(ctx context.Context) (*call, error) { return p.take(ctx, false) }
 
+// short makes a call that ends soon: `start` starts it, and it has ended when this returns. The caller
+// gives it back with end; after an error there is none.
+func (p *pump) short(ctx context.Context, start func(c *C.fm_call_t) C.bool) (*call, error) {
+	c, err := p.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leave := c.enter(ctx)
+	accepted := start(c.c)
+	leave()
+	return c.ended(ctx, accepted)
+}
+
+// long is short for a call that may wait for long, and so never holds a thread.
+func (p *pump) long(ctx context.Context, start func(c *C.fm_call_t) C.bool) (*call, error) {
+	c, err := p.beginLong(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.ended(ctx, start(c.c))
+}
+
+func (c *call) ended(ctx context.Context, accepted C.bool) (*call, error) {
+	if err := c.wait(ctx, accepted); err != nil {
+		c.end()
+		return nil, err
+	}
+	return c, nil
+}
+
+// done is the end of a call without a result.
+func done(c *call, err error) error {
+	if err == nil {
+		c.end()
+	}
+	return err
+}
+
 func (p *pump) take(ctx context.Context, short bool) (*call, error) {
 	if ctx.Err() != nil {
 		message := "its context had ended before the call began"

@@ -15,7 +15,6 @@ import "C"
 import (
 	"context"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,8 +31,8 @@ type Client struct {
 	close func() error
 }
 
-// Open makes a client for "host:port", "http://host:port", "unix:/path", "embedded:/dir" (a directory
-// in this process) or "embedded:" (in memory, a world of its own). "" is the environment's
+// Open makes a client for "host:port", "https://host:port" (TLS), "unix:/path", "embedded:/dir" (a
+// directory in this process) or "embedded:" (in memory, a world of its own). "" is the environment's
 // FLOWMESH_ENDPOINT, else "localhost:50051". It does no I/O: the first call connects.
 func Open(endpoint string, options ...ClientOption) (*Client, error) {
 	var failure *C.flowmesh_error_t
@@ -92,24 +91,20 @@ func (c *Client) Connect(ctx context.Context) error {
 
 // HealthCheck asks the server for a sign of life.
 func (c *Client) HealthCheck(ctx context.Context) error {
-	call, err := c.p.beginLong(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
-	return call.wait(ctx, C.fm_client_health(call.c, c.c))
+	return done(c.p.long(ctx, func(to *C.fm_call_t) C.bool {
+		return C.fm_client_health(to, c.c)
+	}))
 }
 
 // Ready reports whether the server's storage can take work; that it cannot is no error.
 func (c *Client) Ready(ctx context.Context) (bool, error) {
-	call, err := c.p.beginLong(ctx)
+	call, err := c.p.long(ctx, func(to *C.fm_call_t) C.bool {
+		return C.fm_client_ready(to, c.c)
+	})
 	if err != nil {
 		return false, err
 	}
 	defer call.end()
-	if err := call.wait(ctx, C.fm_client_ready(call.c, c.c)); err != nil {
-		return false, err
-	}
 	return call.c.number[0] != 0, nil
 }
 
@@ -167,7 +162,7 @@ func (c closedClient) free() {
 
 // cName is a name for C, to be freed.
 func cName(what, name string) (*C.char, error) {
-	if strings.IndexByte(name, 0) >= 0 {
+	if hasNUL(name) {
 		return nil, invalid("%s %q: a NUL byte is not allowed", what, name)
 	}
 	return C.CString(name), nil

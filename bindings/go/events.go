@@ -4,7 +4,6 @@ package flowmesh
 import "C"
 
 import (
-	"strings"
 	"time"
 	"unsafe"
 )
@@ -139,7 +138,7 @@ func (q *Queue) jobsOf(from *C.fm_jobs_t) []*Job {
 
 // inline is a name that goes with one call: NUL-terminated in Go's memory.
 func inline(what, name string) ([]byte, error) {
-	if strings.IndexByte(name, 0) >= 0 {
+	if hasNUL(name) {
 		return nil, invalid("%s %q: a NUL byte is not allowed", what, name)
 	}
 	return append(append(make([]byte, 0, len(name)+1), name...), 0), nil

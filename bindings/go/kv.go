@@ -57,77 +57,56 @@ func (kv *KV) Set(ctx context.Context, key string, value []byte, options ...SetO
 		}
 		ttl = set.ttl
 	}
-	call, err := kv.client.p.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
 	defer runtime.KeepAlive(kv)
-	leave := call.enter(ctx)
-	ok := C.fm_kv_set(call.c, kv.c, textData(key), C.size_t(len(key)), bytesData(value), C.size_t(len(value)), C.int64_t(milliseconds(ttl)))
-	leave()
-	return call.wait(ctx, ok)
+	return done(kv.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_kv_set(c, kv.c, textData(key), C.size_t(len(key)), bytesData(value), C.size_t(len(value)), C.int64_t(milliseconds(ttl)))
+	}))
 }
 
 // Get reads the value of a key. No such key, or one whose time is over, is [ErrNotFound].
 func (kv *KV) Get(ctx context.Context, key string) ([]byte, error) {
-	call, err := kv.client.p.begin(ctx)
+	defer runtime.KeepAlive(kv)
+	call, err := kv.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_kv_get(c, kv.c, textData(key), C.size_t(len(key)))
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(kv)
-	leave := call.enter(ctx)
-	ok := C.fm_kv_get(call.c, kv.c, textData(key), C.size_t(len(key)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return nil, err
-	}
 	return call.bytes(), nil
 }
 
 // Delete removes a key; one that is not there is no error.
 func (kv *KV) Delete(ctx context.Context, key string) error {
-	call, err := kv.client.p.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
 	defer runtime.KeepAlive(kv)
-	leave := call.enter(ctx)
-	ok := C.fm_kv_delete(call.c, kv.c, textData(key), C.size_t(len(key)))
-	leave()
-	return call.wait(ctx, ok)
+	return done(kv.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_kv_delete(c, kv.c, textData(key), C.size_t(len(key)))
+	}))
 }
 
 // Exists reports whether a key is there.
 func (kv *KV) Exists(ctx context.Context, key string) (bool, error) {
-	call, err := kv.client.p.begin(ctx)
+	defer runtime.KeepAlive(kv)
+	call, err := kv.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_kv_exists(c, kv.c, textData(key), C.size_t(len(key)))
+	})
 	if err != nil {
 		return false, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(kv)
-	leave := call.enter(ctx)
-	ok := C.fm_kv_exists(call.c, kv.c, textData(key), C.size_t(len(key)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return false, err
-	}
 	return call.c.number[0] != 0, nil
 }
 
 // Keys lists every key that starts with prefix, in byte order; "" is all.
 func (kv *KV) Keys(ctx context.Context, prefix string) ([]string, error) {
-	call, err := kv.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(kv)
+	call, err := kv.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_kv_keys(c, kv.c, textData(prefix), C.size_t(len(prefix)))
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(kv)
-	if err := call.wait(ctx, C.fm_kv_keys(call.c, kv.c, textData(prefix), C.size_t(len(prefix)))); err != nil {
-		return nil, err
-	}
 	keys := make([]string, int(call.c.number[0]))
 	if len(keys) == 0 {
 		return keys, nil

@@ -149,49 +149,39 @@ func newProducer(client *Client, stream *C.flowmesh_stream_t, queue *C.flowmesh_
 
 func (o *producerOptions) build() (*C.flowmesh_producer_options_t, error) {
 	var to *C.flowmesh_producer_options_t
-	var failure *C.flowmesh_error_t
-	status := C.flowmesh_producer_options_new(&to, &failure)
-	sizes := []struct {
-		value int
-		set   func(C.size_t) C.flowmesh_status_t
-	}{
-		{o.bufferedMessages, func(n C.size_t) C.flowmesh_status_t {
-			return C.flowmesh_producer_options_set_max_buffered_messages(to, n, &failure)
-		}},
-		{o.bufferedBytes, func(n C.size_t) C.flowmesh_status_t {
-			return C.flowmesh_producer_options_set_max_buffered_bytes(to, n, &failure)
-		}},
-		{o.batchMessages, func(n C.size_t) C.flowmesh_status_t {
-			return C.flowmesh_producer_options_set_max_batch_messages(to, n, &failure)
-		}},
-		{o.batchBytes, func(n C.size_t) C.flowmesh_status_t {
-			return C.flowmesh_producer_options_set_max_batch_bytes(to, n, &failure)
-		}},
-		{o.inFlight, func(n C.size_t) C.flowmesh_status_t {
-			return C.flowmesh_producer_options_set_max_in_flight(to, n, &failure)
-		}},
+	var try setters
+	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_new(&to, failure)
+	})
+	try.size(o.bufferedMessages, func(value C.size_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_max_buffered_messages(to, value, failure)
+	})
+	try.size(o.bufferedBytes, func(value C.size_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_max_buffered_bytes(to, value, failure)
+	})
+	try.size(o.batchMessages, func(value C.size_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_max_batch_messages(to, value, failure)
+	})
+	try.size(o.batchBytes, func(value C.size_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_max_batch_bytes(to, value, failure)
+	})
+	try.size(o.inFlight, func(value C.size_t, failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_max_in_flight(to, value, failure)
+	})
+	if o.deliveryTimeout != 0 {
+		try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+			return C.flowmesh_producer_options_set_delivery_timeout_ms(to, C.int64_t(orNever(o.deliveryTimeout)), failure)
+		})
 	}
-	for _, size := range sizes {
-		if status == C.FLOWMESH_OK && size.value != 0 {
-			status = size.set(C.size_t(max(0, size.value)))
-		}
-	}
-	if status == C.FLOWMESH_OK && o.deliveryTimeout != 0 {
-		ms := max(-1, milliseconds(o.deliveryTimeout))
-		if o.deliveryTimeout < 0 {
-			ms = -1
-		}
-		status = C.flowmesh_producer_options_set_delivery_timeout_ms(to, C.int64_t(ms), &failure)
-	}
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_producer_options_set_retry_unknown(to, C.bool(o.retryUnknown), &failure)
-	}
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_producer_options_set_stop_on_error(to, C.bool(o.stopOnError), &failure)
-	}
-	if status != C.FLOWMESH_OK {
+	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_retry_unknown(to, C.bool(o.retryUnknown), failure)
+	})
+	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_producer_options_set_stop_on_error(to, C.bool(o.stopOnError), failure)
+	})
+	if err := try.err(); err != nil {
 		C.flowmesh_producer_options_free(to)
-		return nil, takeError(failure)
+		return nil, err
 	}
 	return to, nil
 }

@@ -100,18 +100,14 @@ func (q *Queue) Enqueue(ctx context.Context, payload []byte, options ...EnqueueO
 	}
 	var p packed
 	p.pack([]Event{{Payload: payload, Headers: set.headers}})
-	call, err := q.client.p.begin(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_enqueue(c, q.c, bytesData(p.bytes), &p.lengths[0], C.int64_t(milliseconds(set.delay)))
+	})
 	if err != nil {
 		return "", 0, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	leave := call.enter(ctx)
-	ok := C.fm_queue_enqueue(call.c, q.c, bytesData(p.bytes), &p.lengths[0], C.int64_t(milliseconds(set.delay)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return "", 0, err
-	}
 	return C.GoString(&call.c.text[0]), int64(call.c.number[0]), nil
 }
 
@@ -198,16 +194,33 @@ func (q *Queue) Ack(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	call, err := q.client.p.begin(ctx)
+	defer runtime.KeepAlive(q)
+	return done(q.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_ack(c, q.c, chars(name))
+	}))
+}
+
+// AckAll acknowledges jobs of this queue, all on their way at once, and returns how many were. One
+// that fails does not stop the others; the first failure is the error.
+func (q *Queue) AckAll(ctx context.Context, jobs []*Job) (acked int, err error) {
+	var ids []byte
+	for _, job := range jobs {
+		if job.until.IsZero() {
+			return 0, notLeased("acknowledged")
+		}
+		ids = append(append(ids, job.ID...), 0)
+	}
+	if len(jobs) == 0 {
+		return 0, nil
+	}
+	call, err := q.client.p.beginLong(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer call.end()
 	defer runtime.KeepAlive(q)
-	leave := call.enter(ctx)
-	ok := C.fm_queue_ack(call.c, q.c, chars(name))
-	leave()
-	return call.wait(ctx, ok)
+	err = call.wait(ctx, C.fm_queue_ack_all(call.c, q.c, chars(ids), C.size_t(len(jobs))))
+	return int(call.c.number[0]), err
 }
 
 // Nack gives a leased job back, to be tried again after [WithDelay] or the policy's backoff. A job at
@@ -222,17 +235,13 @@ func (q *Queue) Nack(ctx context.Context, id string, options ...NackOption) (dea
 	if err != nil {
 		return false, err
 	}
-	call, err := q.client.p.begin(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_nack(c, q.c, chars(name), C.int64_t(milliseconds(set.delay)))
+	})
 	if err != nil {
 		return false, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	leave := call.enter(ctx)
-	ok := C.fm_queue_nack(call.c, q.c, chars(name), C.int64_t(milliseconds(set.delay)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return false, err
-	}
 	return call.c.number[0] != 0, nil
 }

@@ -21,15 +21,14 @@ type QueueStats struct {
 
 // Stats reads the counters.
 func (q *Queue) Stats(ctx context.Context) (QueueStats, error) {
-	call, err := q.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_stats(c, q.c)
+	})
 	if err != nil {
 		return QueueStats{}, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	if err := call.wait(ctx, C.fm_queue_stats(call.c, q.c)); err != nil {
-		return QueueStats{}, err
-	}
 	n := &call.c.number
 	return QueueStats{
 		TotalJobs:     int64(n[0]),
@@ -71,27 +70,23 @@ func (q *Queue) SetRetryPolicy(ctx context.Context, policy RetryPolicy) error {
 	if err != nil {
 		return err
 	}
-	call, err := q.client.p.beginLong(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
 	defer runtime.KeepAlive(q)
-	return call.wait(ctx, C.fm_queue_set_policy(call.c, q.c, attempts, C.int32_t(policy.Backoff),
-		C.int64_t(milliseconds(policy.Initial)), C.int64_t(milliseconds(policy.Max)), C.double(policy.Multiplier)))
+	return done(q.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_set_policy(c, q.c, attempts, C.int32_t(policy.Backoff),
+			C.int64_t(milliseconds(policy.Initial)), C.int64_t(milliseconds(policy.Max)), C.double(policy.Multiplier))
+	}))
 }
 
 // RetryPolicy reads the policy in force.
 func (q *Queue) RetryPolicy(ctx context.Context) (RetryPolicy, error) {
-	call, err := q.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_get_policy(c, q.c)
+	})
 	if err != nil {
 		return RetryPolicy{}, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	if err := call.wait(ctx, C.fm_queue_get_policy(call.c, q.c)); err != nil {
-		return RetryPolicy{}, err
-	}
 	n := &call.c.number
 	return RetryPolicy{
 		MaxAttempts: int(n[0]),
@@ -110,15 +105,14 @@ func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	call, err := q.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_dead_letters(c, q.c, size)
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	if err := call.wait(ctx, C.fm_queue_dead_letters(call.c, q.c, size)); err != nil {
-		return nil, err
-	}
 	return q.jobsOf(C.fm_jobs_take(call.c)), nil
 }
 
@@ -129,14 +123,13 @@ func (q *Queue) Replay(ctx context.Context, id string) (newID string, seq int64,
 	if err != nil {
 		return "", 0, err
 	}
-	call, err := q.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(q)
+	call, err := q.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_queue_replay(c, q.c, chars(name))
+	})
 	if err != nil {
 		return "", 0, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(q)
-	if err := call.wait(ctx, C.fm_queue_replay(call.c, q.c, chars(name))); err != nil {
-		return "", 0, err
-	}
 	return C.GoString(&call.c.text[0]), int64(call.c.number[0]), nil
 }

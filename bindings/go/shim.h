@@ -168,6 +168,9 @@ bool fm_queue_reserve(fm_call_t *call, const flowmesh_queue_t *queue, int64_t le
 bool fm_queue_receive(fm_call_t *call, const flowmesh_queue_t *queue, int32_t max, int64_t lease_ms,
                       int64_t wait_ms);
 bool fm_queue_ack(fm_call_t *call, const flowmesh_queue_t *queue, const char *job_id);
+/* `ids` has so many behind each other, each with its NUL; number[0] becomes how many succeeded. */
+bool fm_queue_ack_all(fm_call_t *call, const flowmesh_queue_t *queue, const char *ids,
+                      size_t count);
 bool fm_queue_nack(fm_call_t *call, const flowmesh_queue_t *queue, const char *job_id,
                    int64_t delay_ms);
 bool fm_queue_stats(fm_call_t *call, const flowmesh_queue_t *queue);
@@ -194,6 +197,12 @@ int32_t fm_subscription_watch(fm_subscription_t *sub,
 fm_messages_t *fm_subscription_take(fm_subscription_t *sub, bool *more);
 bool fm_subscription_seek(fm_call_t *call, fm_subscription_t *sub, int64_t offset);
 void fm_subscription_sought(fm_subscription_t *sub, bool moved);
+/* Has nothing taken, and the server held up, until it is false again. */
+void fm_subscription_hold(fm_subscription_t *sub, bool held);
+/* Of what will be taken next. No callback may run meanwhile. */
+int32_t fm_subscription_position(fm_subscription_t *sub, int64_t *offset, flowmesh_error_t **error);
+int32_t fm_subscription_state(const fm_subscription_t *sub, int32_t *state,
+                              flowmesh_error_t **reason, flowmesh_error_t **error);
 bool fm_subscription_close(fm_call_t *call, fm_subscription_t *sub);
 void fm_subscription_release(fm_subscription_t *sub);
 

@@ -4,6 +4,7 @@
  */
 #include "shim_internal.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -463,6 +464,50 @@ bool fm_queue_ack(fm_call_t *call, const flowmesh_queue_t *queue, const char *jo
     }
     return accepted(flowmesh_queue_ack_async(queue, job_id, &options, fm_on_done, call, NULL, NULL,
                                              &call->refusal));
+}
+
+/* Acks of many jobs that are one call for Go. */
+typedef struct {
+    fm_call_t *call;
+    atomic_size_t running;
+    atomic_size_t acked;
+    _Atomic(flowmesh_error_t *) first;
+} acks_t;
+
+static void on_one_acked(flowmesh_error_t *error, void *user_data)
+{
+    acks_t *acks = user_data;
+    flowmesh_error_t *none = NULL;
+    if (error == NULL) {
+        atomic_fetch_add(&acks->acked, 1);
+    } else if (!atomic_compare_exchange_strong(&acks->first, &none, error)) {
+        flowmesh_error_free(error);
+    }
+    if (atomic_fetch_sub(&acks->running, 1) == 1) {
+        acks->call->number[0] = (int64_t)atomic_load(&acks->acked);
+        fm_call_done(acks->call, atomic_load(&acks->first));
+        free(acks);
+    }
+}
+
+bool fm_queue_ack_all(fm_call_t *call, const flowmesh_queue_t *queue, const char *ids, size_t count)
+{
+    flowmesh_call_options_t options = FLOWMESH_CALL_OPTIONS_INIT;
+    COMMON(options);
+    acks_t *acks = fm_alloc(1, sizeof *acks);
+    acks->call = call;
+    /* The last one is begun before the call can end. */
+    atomic_init(&acks->running, count);
+    for (size_t i = 0; i < count; i++) {
+        flowmesh_error_t *refusal = NULL;
+        flowmesh_status_t status = flowmesh_queue_ack_async(queue, ids, &options, on_one_acked,
+                                                            acks, NULL, NULL, &refusal);
+        ids += strlen(ids) + 1;
+        if (status != FLOWMESH_OK) {
+            on_one_acked(refusal, acks);
+        }
+    }
+    return true;
 }
 
 bool fm_queue_nack(fm_call_t *call, const flowmesh_queue_t *queue, const char *job_id,

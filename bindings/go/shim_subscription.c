@@ -27,6 +27,8 @@ struct fm_subscription {
     bool paused;
     /* What waits is from before the seek, and nothing is taken until its end is known. */
     bool seeking;
+    /* The application has paused it: nothing is taken. */
+    bool held;
     /* Go, and each callback of the library. */
     int users;
 };
@@ -64,11 +66,18 @@ static void tell(fm_subscription_t *sub)
     fm_push(sub->pump, node);
 }
 
-/* With the lock. */
-static void hold_up(fm_subscription_t *sub)
+/* Pauses or resumes as it should be; with the lock. */
+static void steer(fm_subscription_t *sub)
 {
-    if (!sub->paused && sub->handle != NULL && sub->count >= MOST_BATCHES) {
-        sub->paused = flowmesh_subscription_pause(sub->handle, NULL) == FLOWMESH_OK;
+    bool full = sub->count >= (sub->paused ? MOST_BATCHES / 2 + 1 : MOST_BATCHES);
+    bool pause = sub->held || sub->seeking || full;
+    if (sub->handle == NULL || pause == sub->paused) {
+        return;
+    }
+    flowmesh_status_t status = pause ? flowmesh_subscription_pause(sub->handle, NULL)
+                                     : flowmesh_subscription_resume(sub->handle, NULL);
+    if (status == FLOWMESH_OK) {
+        sub->paused = pause;
     }
 }
 
@@ -88,7 +97,7 @@ static void on_messages(const flowmesh_message_batch_t *batch, void *user_data)
     sub->last = waiting;
     sub->count++;
     bool first = sub->count == 1;
-    hold_up(sub);
+    steer(sub);
     pthread_mutex_unlock(&sub->lock);
     if (first) {
         tell(sub);
@@ -101,7 +110,7 @@ static void on_subscribed(flowmesh_error_t *error, flowmesh_subscription_t *subs
     fm_subscription_t *sub = user_data;
     pthread_mutex_lock(&sub->lock);
     sub->handle = subscription;
-    hold_up(sub);
+    steer(sub);
     pthread_mutex_unlock(&sub->lock);
     fm_call_done(sub->opening, error);
 }
@@ -154,18 +163,16 @@ bool fm_subscription_open(fm_call_t *call, fm_subscription_t *sub, const flowmes
 fm_messages_t *fm_subscription_take(fm_subscription_t *sub, bool *more)
 {
     pthread_mutex_lock(&sub->lock);
-    waiting_t *waiting = sub->seeking ? NULL : sub->first;
+    waiting_t *waiting = sub->seeking || sub->held ? NULL : sub->first;
     if (waiting != NULL) {
         sub->first = waiting->next;
         if (sub->first == NULL) {
             sub->last = NULL;
         }
         sub->count--;
-        if (sub->paused && sub->count <= MOST_BATCHES / 2) {
-            sub->paused = flowmesh_subscription_resume(sub->handle, NULL) != FLOWMESH_OK;
-        }
+        steer(sub);
     }
-    *more = sub->count > 0;
+    *more = sub->count > 0 && !sub->seeking && !sub->held;
     pthread_mutex_unlock(&sub->lock);
     if (waiting == NULL) {
         return NULL;
@@ -182,9 +189,7 @@ bool fm_subscription_seek(fm_call_t *call, fm_subscription_t *sub, int64_t offse
     options.cancel = call->cancellable ? call->cancel : NULL;
     pthread_mutex_lock(&sub->lock);
     sub->seeking = true;
-    if (!sub->paused) {
-        sub->paused = flowmesh_subscription_pause(sub->handle, NULL) == FLOWMESH_OK;
-    }
+    steer(sub);
     pthread_mutex_unlock(&sub->lock);
     return flowmesh_subscription_seek_async(sub->handle, offset, &options, fm_on_done, call, NULL,
                                             NULL, &call->refusal) == FLOWMESH_OK;
@@ -197,10 +202,35 @@ void fm_subscription_sought(fm_subscription_t *sub, bool moved)
     if (moved) {
         drop_batches(sub);
     }
-    if (sub->paused && sub->count <= MOST_BATCHES / 2) {
-        sub->paused = flowmesh_subscription_resume(sub->handle, NULL) != FLOWMESH_OK;
+    steer(sub);
+    pthread_mutex_unlock(&sub->lock);
+}
+
+void fm_subscription_hold(fm_subscription_t *sub, bool held)
+{
+    pthread_mutex_lock(&sub->lock);
+    sub->held = held;
+    steer(sub);
+    pthread_mutex_unlock(&sub->lock);
+}
+
+int32_t fm_subscription_position(fm_subscription_t *sub, int64_t *offset, flowmesh_error_t **error)
+{
+    flowmesh_status_t status = FLOWMESH_OK;
+    pthread_mutex_lock(&sub->lock);
+    if (sub->first != NULL) {
+        *offset = flowmesh_message_batch_at(sub->first->batch, 0)->offset;
+    } else {
+        status = flowmesh_subscription_get_position(sub->handle, offset, error);
     }
     pthread_mutex_unlock(&sub->lock);
+    return status;
+}
+
+int32_t fm_subscription_state(const fm_subscription_t *sub, int32_t *state,
+                              flowmesh_error_t **reason, flowmesh_error_t **error)
+{
+    return flowmesh_subscription_get_state(sub->handle, state, reason, error);
 }
 
 bool fm_subscription_close(fm_call_t *call, fm_subscription_t *sub)

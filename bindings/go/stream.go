@@ -51,18 +51,14 @@ func (s *Stream) Write(ctx context.Context, events ...Event) ([]int64, error) {
 	}
 	var p packed
 	p.pack(events)
-	call, err := s.client.p.begin(ctx)
+	defer runtime.KeepAlive(s)
+	call, err := s.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_stream_write(c, s.c, bytesData(p.bytes), &p.lengths[0], C.size_t(len(events)))
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(s)
-	leave := call.enter(ctx)
-	ok := C.fm_stream_write(call.c, s.c, bytesData(p.bytes), &p.lengths[0], C.size_t(len(events)))
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return nil, err
-	}
 	offsets := make([]int64, len(events))
 	for i := range offsets {
 		offsets[i] = int64(call.c.number[0]) + int64(i)
@@ -78,18 +74,14 @@ func (s *Stream) Read(ctx context.Context, offset int64, limit int) ([]Message, 
 	if err != nil {
 		return nil, err
 	}
-	call, err := s.client.p.begin(ctx)
+	defer runtime.KeepAlive(s)
+	call, err := s.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_stream_read(c, s.c, C.int64_t(offset), size)
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(s)
-	leave := call.enter(ctx)
-	ok := C.fm_stream_read(call.c, s.c, C.int64_t(offset), size)
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return nil, err
-	}
 	return messagesOf(C.fm_messages_take(call.c)), nil
 }
 
@@ -99,16 +91,10 @@ func (s *Stream) CommitOffset(ctx context.Context, group string, offset int64) e
 	if err != nil {
 		return err
 	}
-	call, err := s.client.p.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
 	defer runtime.KeepAlive(s)
-	leave := call.enter(ctx)
-	ok := C.fm_stream_commit(call.c, s.c, chars(name), C.int64_t(offset))
-	leave()
-	return call.wait(ctx, ok)
+	return done(s.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_stream_commit(c, s.c, chars(name), C.int64_t(offset))
+	}))
 }
 
 // CommittedOffset asks for the last offset that the group committed, -1 when none.
@@ -117,29 +103,27 @@ func (s *Stream) CommittedOffset(ctx context.Context, group string) (int64, erro
 	if err != nil {
 		return 0, err
 	}
-	call, err := s.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(s)
+	call, err := s.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_stream_committed(c, s.c, chars(name))
+	})
 	if err != nil {
 		return 0, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(s)
-	if err := call.wait(ctx, C.fm_stream_committed(call.c, s.c, chars(name))); err != nil {
-		return 0, err
-	}
 	return int64(call.c.number[0]), nil
 }
 
 // LatestOffset asks for the last offset written, -1 when the stream is empty.
 func (s *Stream) LatestOffset(ctx context.Context) (int64, error) {
-	call, err := s.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(s)
+	call, err := s.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_stream_latest(c, s.c)
+	})
 	if err != nil {
 		return 0, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(s)
-	if err := call.wait(ctx, C.fm_stream_latest(call.c, s.c)); err != nil {
-		return 0, err
-	}
 	return int64(call.c.number[0]), nil
 }
 
@@ -156,15 +140,14 @@ func (s *Stream) GroupState(ctx context.Context, group string) (GroupState, erro
 	if err != nil {
 		return GroupState{}, err
 	}
-	call, err := s.client.p.beginLong(ctx)
+	defer runtime.KeepAlive(s)
+	call, err := s.client.p.long(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_stream_group(c, s.c, chars(name))
+	})
 	if err != nil {
 		return GroupState{}, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(s)
-	if err := call.wait(ctx, C.fm_stream_group(call.c, s.c, chars(name))); err != nil {
-		return GroupState{}, err
-	}
 	n := &call.c.number
 	return GroupState{CommittedOffset: int64(n[0]), LatestOffset: int64(n[1]), Lag: int64(n[2])}, nil
 }
@@ -196,18 +179,14 @@ func (s *Stream) Reader(offset int64, size int) (*Reader, error) {
 // Next reads the next page; an empty one means that the end is reached for now. After an error the
 // reader stays where it was.
 func (r *Reader) Next(ctx context.Context) ([]Message, error) {
-	call, err := r.stream.client.p.begin(ctx)
+	defer runtime.KeepAlive(r)
+	call, err := r.stream.client.p.short(ctx, func(c *C.fm_call_t) C.bool {
+		return C.fm_reader_next(c, r.c)
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer call.end()
-	defer runtime.KeepAlive(r)
-	leave := call.enter(ctx)
-	ok := C.fm_reader_next(call.c, r.c)
-	leave()
-	if err := call.wait(ctx, ok); err != nil {
-		return nil, err
-	}
 	return messagesOf(C.fm_messages_take(call.c)), nil
 }
 

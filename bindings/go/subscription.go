@@ -12,65 +12,8 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 )
-
-// Where a subscription starts, beside an offset from 0 on.
-const (
-	StartCommitted int64 = C.FLOWMESH_START_COMMITTED // after the last offset that the group committed, 0 without one
-	StartNew       int64 = C.FLOWMESH_START_NEW       // with what is written from now on
-)
-
-// SubscriptionState is how a subscription stands with the server.
-type SubscriptionState int32
-
-// The states.
-const (
-	SubscriptionConnected SubscriptionState = C.FLOWMESH_SUBSCRIPTION_CONNECTED // connected, or connected again
-	SubscriptionLost      SubscriptionState = C.FLOWMESH_SUBSCRIPTION_LOST      // it reconnects by itself
-	SubscriptionEnded     SubscriptionState = C.FLOWMESH_SUBSCRIPTION_ENDED     // the server refused it, or its client was closed
-)
-
-// SubscribeOption is an option of [Stream.Subscribe].
-type SubscribeOption func(*subscribeOptions)
-
-type subscribeOptions struct {
-	group                string
-	start                int64
-	batch, prefetchBytes int
-	backoff, longest     time.Duration
-	state                func(SubscriptionState, error)
-}
-
-// WithGroup is the consumer group that [StartCommitted] and [Subscription.Commit] mean. Default
-// "default".
-func WithGroup(group string) SubscribeOption { return func(o *subscribeOptions) { o.group = group } }
-
-// WithStart is where to start: an offset, [StartCommitted] (the default) or [StartNew].
-func WithStart(offset int64) SubscribeOption { return func(o *subscribeOptions) { o.start = offset } }
-
-// WithMaxBatch is how many messages [Subscription.NextBatch] gives at most. Default 1024.
-func WithMaxBatch(messages int) SubscribeOption {
-	return func(o *subscribeOptions) { o.batch = messages }
-}
-
-// WithPrefetchBytes is how much may have arrived and wait beside a few batches; then the server is
-// held up. Default 4 MiB.
-func WithPrefetchBytes(bytes int) SubscribeOption {
-	return func(o *subscribeOptions) { o.prefetchBytes = bytes }
-}
-
-// WithBackoff is how long to wait before connecting again: up to first after the second attempt, twice
-// as much with each, up to longest. Default 100 ms and 10 s.
-func WithBackoff(first, longest time.Duration) SubscribeOption {
-	return func(o *subscribeOptions) { o.backoff, o.longest = first, longest }
-}
-
-// WithStateFunc has f told of changes of state, and why: one call at a time, in order.
-func WithStateFunc(f func(state SubscriptionState, reason error)) SubscribeOption {
-	return func(o *subscribeOptions) { o.state = f }
-}
 
 // Subscription follows a stream: its messages in offset order, without gap or repeat for as long as
 // it lives. After a lost connection it connects again by itself and goes on where it was. Get
@@ -85,6 +28,7 @@ type Subscription struct {
 	ready  chan struct{} // a batch may wait
 	over   chan struct{} // closed with the end
 	last   atomic.Int64  // offset last given out, -1 for none since the start or a seek
+	auto   *autoCommit   // nil without
 
 	seeks sync.Mutex   // one at a time
 	use   sync.RWMutex // of the handle, beyond mu
@@ -92,6 +36,7 @@ type Subscription struct {
 	mu      sync.Mutex
 	c       *C.fm_subscription_t // nil once released
 	pending []Message
+	held    bool  // Pause
 	epoch   int   // counts the seeks
 	ended   error // why
 }
@@ -137,37 +82,11 @@ func (s *Stream) Subscribe(ctx context.Context, options ...SubscribeOption) (*Su
 		sub.release()
 		return nil, err
 	}
+	if set.commits {
+		sub.auto = newAutoCommit(sub, set.commitInterval)
+		go sub.auto.run()
+	}
 	return sub, nil
-}
-
-func (o *subscribeOptions) build() (*C.flowmesh_subscription_options_t, error) {
-	group, err := inline("group", o.group)
-	if err != nil {
-		return nil, err
-	}
-	var to *C.flowmesh_subscription_options_t
-	var failure *C.flowmesh_error_t
-	status := C.flowmesh_subscription_options_new(&to, &failure)
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_subscription_options_set_consumer_group(to, chars(group), &failure)
-	}
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_subscription_options_set_start_offset(to, C.int64_t(o.start), &failure)
-	}
-	if status == C.FLOWMESH_OK && o.batch != 0 {
-		status = C.flowmesh_subscription_options_set_max_batch_messages(to, C.size_t(max(0, o.batch)), &failure)
-	}
-	if status == C.FLOWMESH_OK && o.prefetchBytes != 0 {
-		status = C.flowmesh_subscription_options_set_max_prefetch_bytes(to, C.size_t(max(0, o.prefetchBytes)), &failure)
-	}
-	if status == C.FLOWMESH_OK && (o.backoff != 0 || o.longest != 0) {
-		status = C.flowmesh_subscription_options_set_backoff(to, C.int64_t(milliseconds(o.backoff)), C.int64_t(milliseconds(o.longest)), &failure)
-	}
-	if status != C.FLOWMESH_OK {
-		C.flowmesh_subscription_options_free(to)
-		return nil, takeError(failure)
-	}
-	return to, nil
 }
 
 // Messages goes through the messages as they come, until the loop ends, ctx ends, or the
@@ -182,7 +101,7 @@ func (s *Subscription) Messages(ctx context.Context) iter.Seq2[*Message, error] 
 				return
 			}
 			for i := range batch {
-				if ctx.Err() != nil {
+				if ctx.Err() != nil || s.isHeld() {
 					s.putBack(batch[i:], epoch)
 					break
 				}
@@ -193,6 +112,7 @@ func (s *Subscription) Messages(ctx context.Context) iter.Seq2[*Message, error] 
 					s.putBack(batch[i+1:], epoch)
 					return
 				}
+				s.auto.handled(s.last.Load())
 			}
 		}
 	}
@@ -227,13 +147,16 @@ func (s *Subscription) NextBatch(ctx context.Context) ([]Message, error) {
 
 // fetch takes what waits, or waits for it. The epoch tells whether a seek has overtaken it.
 func (s *Subscription) fetch(ctx context.Context) ([]Message, int, error) {
+	if ctx.Err() == nil {
+		s.auto.handled(s.last.Load())
+	}
 	for {
 		if ctx.Err() != nil {
 			return nil, 0, endedBy(ctx, &Error{Message: "wait for messages", Outcome: OutcomeNotApplied})
 		}
 		s.mu.Lock()
 		epoch := s.epoch
-		if batch := s.pending; len(batch) > 0 && s.c != nil {
+		if batch := s.pending; len(batch) > 0 && s.c != nil && !s.held {
 			s.pending = nil
 			s.mu.Unlock()
 			return batch, epoch, nil
@@ -298,51 +221,24 @@ func (s *Subscription) Commit(ctx context.Context) error {
 	return s.stream.CommitOffset(ctx, s.group, last)
 }
 
-// Seek goes on at offset: one from 0 on, [StartCommitted] or [StartNew]. After it no message from
-// before comes any more.
-func (s *Subscription) Seek(ctx context.Context, offset int64) error {
-	s.seeks.Lock()
-	defer s.seeks.Unlock()
-	s.use.RLock()
-	defer s.use.RUnlock()
-	if s.c == nil {
-		return s.reason()
-	}
-	call, err := s.stream.client.p.beginLong(ctx)
-	if err != nil {
-		return err
-	}
-	defer call.end()
-	err = call.wait(ctx, C.fm_subscription_seek(call.c, s.c, C.int64_t(offset)))
-	moved := err == nil || err.(*Error).Outcome == OutcomeApplied
-	s.mu.Lock()
-	if moved {
-		s.epoch++
-		s.pending = nil
-		s.last.Store(-1)
-	}
-	C.fm_subscription_sought(s.c, C.bool(moved))
-	s.mu.Unlock()
-	s.wake()
-	return err
-}
-
-// Close ends the subscription; whoever waits for messages gets [ErrClosed]. A second Close is fine.
+// Close ends the subscription; whoever waits for messages gets [ErrClosed]. It waits for the last commit
+// of [WithAutoCommit], whose error it gives. A second Close is fine.
 func (s *Subscription) Close() error {
 	if !s.end(closedError()) {
 		return nil
 	}
+	failed := s.auto.wait()
 	p := s.stream.client.p
 	call, err := p.beginLong(context.Background())
 	if err != nil {
-		return nil // the client has been closed, and sees to the rest
+		return failed // the client has been closed, and sees to the rest
 	}
 	err = call.wait(context.Background(), C.fm_subscription_close(call.c, s.c))
 	p.unregister(s.id)
 	s.release()
 	call.end()
-	if isCode(err, CodeClosed) {
-		return nil
+	if err == nil || isCode(err, CodeClosed) {
+		return failed
 	}
 	return err
 }
@@ -390,11 +286,16 @@ func (s *Subscription) tell(node *C.fm_node_t) {
 		reason = failureError(&event.reason)
 	}
 	C.fm_event_free(event)
-	if s.state != nil {
-		s.calls.post(func() { s.state(state, reason) })
-	}
+	s.changed(state, reason)
 	if state == SubscriptionEnded {
 		s.end(reason)
+	}
+}
+
+// changed tells the application.
+func (s *Subscription) changed(state SubscriptionState, reason error) {
+	if s.state != nil {
+		s.calls.post(func() { s.state(state, reason) })
 	}
 }
 

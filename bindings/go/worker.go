@@ -157,23 +157,29 @@ func (q *Queue) Work(handler Handler, options ...WorkerOption) (*Worker, error) 
 
 func (o *workerOptions) build() (*C.flowmesh_worker_options_t, error) {
 	var to *C.flowmesh_worker_options_t
-	var failure *C.flowmesh_error_t
-	status := C.flowmesh_worker_options_new(&to, &failure)
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_worker_options_set_concurrency(to, C.size_t(max(0, o.concurrency)), &failure)
+	var try setters
+	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_worker_options_new(&to, failure)
+	})
+	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_worker_options_set_concurrency(to, C.size_t(max(0, o.concurrency)), failure)
+	})
+	if o.prefetch >= 0 {
+		try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+			return C.flowmesh_worker_options_set_prefetch(to, C.size_t(o.prefetch), failure)
+		})
 	}
-	if status == C.FLOWMESH_OK && o.prefetch >= 0 {
-		status = C.flowmesh_worker_options_set_prefetch(to, C.size_t(o.prefetch), &failure)
+	if o.lease != 0 {
+		try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+			return C.flowmesh_worker_options_set_visibility_timeout_ms(to, C.int64_t(milliseconds(o.lease)), failure)
+		})
 	}
-	if status == C.FLOWMESH_OK && o.lease != 0 {
-		status = C.flowmesh_worker_options_set_visibility_timeout_ms(to, C.int64_t(milliseconds(o.lease)), &failure)
-	}
-	if status == C.FLOWMESH_OK {
-		status = C.flowmesh_worker_options_set_poll_mode(to, C.flowmesh_poll_mode_t(o.mode), &failure)
-	}
-	if status != C.FLOWMESH_OK {
+	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
+		return C.flowmesh_worker_options_set_poll_mode(to, C.flowmesh_poll_mode_t(o.mode), failure)
+	})
+	if err := try.err(); err != nil {
 		C.flowmesh_worker_options_free(to)
-		return nil, takeError(failure)
+		return nil, err
 	}
 	return to, nil
 }
@@ -271,6 +277,23 @@ func (w *Worker) CloseContext(ctx context.Context) (unfinished int, err error) {
 		w.calls.flush()
 	}
 	return unfinished, err
+}
+
+// Stop ends the worker at once: it fetches, hands out and settles nothing more, and the contexts of the
+// handlers that still run end. Jobs without a stored verdict come again at the end of their lease. Close
+// it all the same: that waits for the handlers.
+func (w *Worker) Stop() error {
+	w.use.RLock()
+	defer w.use.RUnlock()
+	if w.c == nil {
+		return nil
+	}
+	var failure *C.flowmesh_error_t
+	if C.flowmesh_worker_stop(w.c, &failure) != C.FLOWMESH_OK {
+		return takeError(failure)
+	}
+	w.stop(errWorkerStopped)
+	return nil
 }
 
 func (w *Worker) closeNow(ctx context.Context) (unfinished int, err error) {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,55 +47,68 @@ func TestMain(m *testing.M) {
 
 func startServer() (string, error) {
 	server.once.Do(func() {
-		binary := os.Getenv("FLOWMESH_SERVER")
-		directory, err := os.MkdirTemp("", "flowmesh-go-")
-		if err != nil {
-			server.err = err
+		var directory string
+		if directory, server.err = os.MkdirTemp("", "flowmesh-go-"); server.err != nil {
 			return
 		}
-		endpoint := "unix:" + filepath.Join(directory, "socket")
-		command := exec.Command(binary, "--listen", endpoint, "--data-dir", filepath.Join(directory, "data"), "--fsync", "none")
-		command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		log, err := command.StderrPipe()
-		if err == nil {
-			// The signal of the parent's death is that of the thread that started it, so it stays.
-			started := make(chan error)
-			go func() {
-				runtime.LockOSThread()
-				started <- command.Start()
-				select {}
-			}()
-			err = <-started
-		}
-		if err != nil {
-			server.err = err
-			return
-		}
-		lines := bufio.NewScanner(log)
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), "listening") {
-				server.endpoint = endpoint
-				break
-			}
-		}
-		drained := make(chan struct{})
-		go func() {
-			defer close(drained)
-			for lines.Scan() {
-			}
-		}()
+		listen := "unix:" + filepath.Join(directory, "socket")
+		var stop func()
+		server.endpoint, stop, server.err = launch(listen, directory, "--fsync", "none")
 		server.stop = func() {
-			command.Process.Signal(syscall.SIGTERM)
-			<-drained
-			command.Wait()
+			stop()
 			os.RemoveAll(directory)
-		}
-		if server.endpoint == "" {
-			server.err = fmt.Errorf("%s did not start", binary)
 		}
 	})
 	return server.endpoint, server.err
 }
+
+// launch starts a flowmesh-server and gives the address at which it listens.
+func launch(listen, directory string, arguments ...string) (address string, stop func(), err error) {
+	binary := os.Getenv("FLOWMESH_SERVER")
+	arguments = append([]string{"--listen", listen, "--data-dir", filepath.Join(directory, "data")}, arguments...)
+	command := exec.Command(binary, arguments...)
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := command.StderrPipe()
+	if err != nil {
+		return "", func() {}, err
+	}
+	// The signal of the parent's death is that of the thread that started it, so it stays.
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- command.Start()
+		select {}
+	}()
+	if err := <-started; err != nil {
+		return "", func() {}, err
+	}
+	lines := bufio.NewScanner(log)
+	said := ""
+	for address == "" && lines.Scan() {
+		said += lines.Text() + "\n"
+		if _, rest, found := strings.Cut(lines.Text(), "listening on "); found {
+			address, _, _ = strings.Cut(rest, " ")
+		}
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		for lines.Scan() {
+		}
+	}()
+	stop = func() {
+		command.Process.Signal(syscall.SIGTERM)
+		<-drained
+		command.Wait()
+	}
+	if address == "" {
+		stop()
+		return "", func() {}, fmt.Errorf("%s did not start: %s", binary, said)
+	}
+	return address, stop, nil
+}
+
+var worlds atomic.Int64
 
 // world is a client of an engine in memory or of the server, with names of its own.
 type world struct {
@@ -135,7 +149,9 @@ func in(t *testing.T, endpoint string, test func(w *world), options ...flowmesh.
 			t.Errorf("goroutines were left:\n%s", left)
 		}
 	}()
-	test(&world{T: t, client: client, ctx: ctx, tenant: strings.ReplaceAll(t.Name(), "/", ".")})
+	// Another one each time, so that tests can be repeated (-count).
+	tenant := fmt.Sprintf("%s.%d", strings.ReplaceAll(t.Name(), "/", "."), worlds.Add(1))
+	test(&world{T: t, client: client, ctx: ctx, tenant: tenant})
 }
 
 func (w *world) stream(name string) *flowmesh.Stream {

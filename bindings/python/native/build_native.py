@@ -12,7 +12,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ["session.c", "layout.c", "calls.c", "subscription.c"]
+SOURCES = ["session.c", "layout.c", "calls.c", "subscription.c", "background.c", "log.c"]
 
 
 def _declarations(path: Path) -> str:

@@ -4,7 +4,7 @@
  * A call has up to four references: its slot in the session, while its completion was not laid out;
  * the function that starts it; the library, for each user_data it has. All of them, the list of
  * what has completed and the slots are guarded by the session's mutex, under which nothing of the
- * library is called.
+ * library is called but what reads.
  */
 #ifndef FLOWMESH_PYTHON_CALL_H
 #define FLOWMESH_PYTHON_CALL_H
@@ -28,7 +28,9 @@ enum kind {
     STATS,
     POLICY,
     GROUP_STATE,
-    SUBSCRIPTION
+    SUBSCRIPTION,
+    PRODUCER,
+    WORKER
 };
 
 /* So many batches are kept for Python before a subscription is paused. */
@@ -47,6 +49,18 @@ struct following {
     flowmesh_status_t ended;
     struct buffer failure;
     struct buffer messages;
+};
+
+/* A producer, or a worker. */
+struct background {
+    flowmesh_producer_t *producer;
+    flowmesh_worker_t *worker;
+    /* Since the last record. */
+    struct buffer told;
+    /* Those that Python has, by number. */
+    flowmesh_job_t **jobs;
+    size_t room;
+    bool closed;
 };
 
 struct fm_call {
@@ -78,6 +92,7 @@ struct fm_call {
         flowmesh_retry_policy_t policy;
         flowmesh_group_state_t state;
         struct following following;
+        struct background background;
     } result;
 };
 
@@ -104,6 +119,12 @@ struct fm_session {
 
 /* A call with the references of its slot, of who starts it and of the library; NULL: no memory. */
 struct fm_call *call_begin(fm_session_t *session, enum kind kind);
+
+/* Whether it lives on when it has been told of: until Python closes it. */
+static inline bool lives_on(enum kind kind)
+{
+    return kind == SUBSCRIPTION || kind == PRODUCER || kind == WORKER;
+}
 
 /* The last step of starting: keeps the operation; what was refused has completed. Gives the id. */
 int64_t call_started(struct fm_call *call, flowmesh_status_t status,
@@ -132,8 +153,14 @@ void layout_error(struct buffer *out, const flowmesh_error_t *error);
 void layout_messages(struct buffer *out, const flowmesh_message_batch_t *batch);
 void layout_result(struct buffer *out, const struct fm_call *call);
 
+void layout_job(struct buffer *out, const flowmesh_job_t *job);
+
+/* Reads headers that Python has packed. */
+void read_headers(const uint8_t **at, flowmesh_header_t *headers, size_t count);
+
 /* Releases the result of a call that is going. */
 void call_release_result(struct fm_call *call);
 void following_release(struct following *following);
+void background_release(struct background *background);
 
 #endif

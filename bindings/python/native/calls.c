@@ -173,7 +173,7 @@ static flowmesh_view_t read_view(const uint8_t **at, uint32_t length)
     return view;
 }
 
-static void read_headers(const uint8_t **at, flowmesh_header_t *headers, size_t count)
+void read_headers(const uint8_t **at, flowmesh_header_t *headers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint32_t key_length = read_u32(at);

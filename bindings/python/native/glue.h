@@ -10,11 +10,19 @@
  *   messages   {uint32 count, uint32 path length} path, then per message {int64 offset,
  *              int64 created_at_ns, int32 partition, int32 schema_version, uint32 length of id, of
  *              headers, of payload}, then per message id, headers, payload
- *   jobs       {uint32 count, uint32 path length} path, then per job {int64 seq, int64
- * created_at_ns, int64 visible_at_ns, int64 reserve_until_ns, int32 attempts, uint32 length of id,
- * of headers, of payload}, then per job id, headers, payload keys       per key {uint32 length} key
+ *   jobs       {uint32 count, uint32 path length} path, then per job {int64 seq,
+ *              int64 created_at_ns, int64 visible_at_ns, int64 reserve_until_ns, int32 attempts,
+ *              uint32 length of id, of headers, of payload}, then per job id, headers, payload
+ *   keys       per key {uint32 length} key
  *   events     (from Python) per event {uint32 payload length, uint32 header count} payload,
- * headers
+ *              headers
+ *   told       by a producer or worker: pieces, each {uint64 number, int32 what, uint32 size} body
+ *   a report   its number, its status; {int64 position} job id, or an error; number 0: there is
+ *              room again
+ *   a job      handed over by a worker: its number, 0; jobs
+ *   an event   of a worker: 0, its kind; {int64 seq, int32 attempts, uint32 length of id, int32
+ *              status of the reason} id, error
+ *   log lines  per line {int32 level, uint32 length of target, of text, uint64 client} target, text
  */
 #ifndef FLOWMESH_PYTHON_GLUE_H
 #define FLOWMESH_PYTHON_GLUE_H
@@ -63,12 +71,50 @@ const uint8_t *fm_subscription_take(fm_session_t *session, int64_t id, size_t *l
 /* Ends a subscription. */
 void fm_subscription_close(fm_session_t *session, int64_t id);
 
+/* Opens a producer for the stream, or the queue. Its id comes in a record, with what is told. 0: an
+ * error, or no memory. */
+int64_t fm_producer_open(fm_session_t *session, const flowmesh_stream_t *stream,
+                         const flowmesh_queue_t *queue, const flowmesh_producer_options_t *options,
+                         flowmesh_error_t **error);
+
+/* Accepts a message, whose report has this number, from 1 on; does not wait. */
+int32_t fm_producer_send(fm_session_t *session, int64_t id, const uint8_t *payload, size_t length,
+                         const uint8_t *headers, size_t header_count, int64_t delay_ms,
+                         uint64_t number, flowmesh_error_t **error);
+
+/* Opens a worker, as a producer. What it hands over is Python's until it is settled. */
+int64_t fm_worker_open(fm_session_t *session, const flowmesh_queue_t *queue,
+                       const flowmesh_worker_options_t *options, flowmesh_error_t **error);
+
+/* Gives the verdict on a job and frees it. FLOWMESH_INVALID_ARGUMENT: the delay cannot be, and none
+ * was taken in its place. */
+int32_t fm_worker_settle(fm_session_t *session, int64_t id, uint64_t number, int32_t verdict,
+                         int64_t delay_ms, flowmesh_error_t **error);
+int32_t fm_worker_stop(fm_session_t *session, int64_t id, flowmesh_error_t **error);
+
+/* Frees a producer or worker, closed or not. */
+void fm_background_free(fm_session_t *session, int64_t id);
+
+/* Log lines from the level up are kept until they are taken. */
+int32_t fm_log_start(int32_t level, flowmesh_error_t **error);
+int32_t fm_log_stop(flowmesh_error_t **error);
+
+/* Waits for lines; none, and none missing: it was stopped, and they are all taken. For one thread;
+ * they are valid until its next call. */
+const uint8_t *fm_log_take(size_t *length, uint64_t *missing);
+
+/* In the child of a fork, which has no log callback. */
+void fm_log_after_fork(void);
+
 /* Calls. Each gives the id under which its completion comes, a refusal too; 0: no memory. */
 int64_t fm_client_connect(fm_session_t *session, const flowmesh_client_t *client,
                           int64_t timeout_ms);
 int64_t fm_client_close(fm_session_t *session, const flowmesh_client_t *client, int64_t timeout_ms);
 int64_t fm_client_health_check(fm_session_t *session, const flowmesh_client_t *client);
 int64_t fm_client_readiness_check(fm_session_t *session, const flowmesh_client_t *client);
+
+int64_t fm_producer_flush(fm_session_t *session, int64_t id);
+int64_t fm_background_close(fm_session_t *session, int64_t id, int64_t timeout_ms);
 
 int64_t fm_stream_write(fm_session_t *session, const flowmesh_stream_t *stream,
                         const uint8_t *events, size_t count, size_t header_count);

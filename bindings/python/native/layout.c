@@ -87,7 +87,7 @@ static void put_job_body(struct buffer *out, const flowmesh_job_t *job)
     put_view(out, job->payload);
 }
 
-static void layout_job(struct buffer *out, const flowmesh_job_t *job)
+void layout_job(struct buffer *out, const flowmesh_job_t *job)
 {
     const flowmesh_view_t nowhere = FLOWMESH_VIEW_INIT;
     put_head(out, job != NULL, job != NULL ? job->resource_path : nowhere);
@@ -125,6 +125,8 @@ void layout_result(struct buffer *out, const struct fm_call *call)
     switch (call->kind) {
     case DONE:
     case SUBSCRIPTION:
+    case PRODUCER:
+    case WORKER:
         break;
     case FLAG:
         buffer_i64(out, call->result.flag);
@@ -200,6 +202,10 @@ void call_release_result(struct fm_call *call)
         break;
     case SUBSCRIPTION:
         following_release(&call->result.following);
+        break;
+    case PRODUCER:
+    case WORKER:
+        background_release(&call->result.background);
         break;
     case DONE:
     case FLAG:

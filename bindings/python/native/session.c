@@ -219,6 +219,15 @@ static void record(struct buffer *out, struct fm_call *call)
         struct following *following = &call->result.following;
         status = following->ended;
         buffer_put(out, following->failure.data, following->failure.length);
+    } else if (lives_on(call->kind)) {
+        struct buffer *told = &call->result.background.told;
+        pthread_mutex_lock(&call->session->mutex);
+        buffer_put(out, told->data, told->length);
+        buffer_clear(told);
+        pthread_mutex_unlock(&call->session->mutex);
+        if (out->failed) {
+            abort(); /* it would be lost */
+        }
     } else {
         layout_result(out, call);
     }
@@ -246,7 +255,7 @@ int64_t fm_session_run(fm_session_t *session, size_t max, int64_t timeout_ms)
     struct fm_call *call;
     while ((call = session_pop(session)) != NULL) {
         record(&session->records, call);
-        if (call->kind != SUBSCRIPTION) {
+        if (!lives_on(call->kind)) {
             call_forget(call);
         }
         call_release(call);
@@ -307,6 +316,8 @@ void fm_session_end(fm_session_t *session)
         call = session->slots[i].call; /* nobody else takes or empties a slot any more */
         if (call != NULL && call->kind == SUBSCRIPTION) {
             fm_subscription_close(session, call->id);
+        } else if (call != NULL && lives_on(call->kind)) {
+            fm_background_free(session, call->id);
         } else if (call != NULL) {
             fm_session_cancel(session, call->id);
             call_forget(call);

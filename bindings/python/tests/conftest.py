@@ -40,11 +40,11 @@ async def ending(
 
 
 class Server:
-    """flowmesh-server on a unix socket, with an empty data directory."""
+    """flowmesh-server with an empty data directory, on a unix socket if nothing else is said."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, listen: str | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="flowmesh-"))
-        self.endpoint = f"unix:{self.directory}/socket"
+        self.endpoint = listen or f"unix:{self.directory}/socket"
         self._arguments = arguments
         self.start()
 
@@ -67,6 +67,7 @@ class Server:
             said += line
             if not line:
                 raise RuntimeError(f"the server did not start: {said}")
+        self.endpoint = said.partition("listening on ")[2].split()[0]
 
     def kill(self) -> None:
         self.process.kill()

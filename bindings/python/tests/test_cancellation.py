@@ -63,9 +63,9 @@ async def test_closing_the_generator_ends_the_subscription(client: FlowMesh, nam
     await client.stream.write(*name, [Event(b"x")])
     messages = client.stream.subscribe(*name, "g")
     assert (await messages.__anext__()).payload == b"x"
-    assert len(session_of(client)._subscriptions) == 1
+    assert len(session_of(client)._followers) == 1
     await messages.aclose()
-    assert not session_of(client)._subscriptions
+    assert not session_of(client)._followers
     with pytest.raises(StopAsyncIteration):
         await messages.__anext__()
 
@@ -77,13 +77,13 @@ async def test_cancelling_one_who_follows_ends_the_subscription(client: FlowMesh
 
     following = asyncio.ensure_future(follow())
     await client.health_check()
-    assert len(session_of(client)._subscriptions) == 1
+    assert len(session_of(client)._followers) == 1
     following.cancel()
     with pytest.raises(asyncio.CancelledError):
         await following
     del following
     gc.collect()
-    while session_of(client)._subscriptions:
+    while session_of(client)._followers:
         await asyncio.sleep(0.001)
 
 
@@ -92,13 +92,13 @@ async def test_a_generator_that_was_left_is_closed_by_the_loop(client: FlowMesh,
     async for _ in client.stream.subscribe(*name, "g"):
         break
     gc.collect()
-    while session_of(client)._subscriptions:
+    while session_of(client)._followers:
         await asyncio.sleep(0.001)
 
 
 async def test_a_generator_that_was_never_begun_does_nothing(client: FlowMesh, name: Name) -> None:
     messages = client.stream.subscribe(*name, "g")
-    assert not session_of(client)._subscriptions
+    assert not session_of(client)._followers
     await messages.aclose()
 
 
@@ -113,4 +113,4 @@ async def test_many_subscriptions_end_in_the_midst_of_delivery(client: FlowMesh,
                     return
 
     await asyncio.gather(*(some(count * 37) for count in range(100)))
-    assert not session_of(client)._subscriptions
+    assert not session_of(client)._followers

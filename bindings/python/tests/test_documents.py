@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -25,8 +26,10 @@ def snippets(path: Path) -> list[tuple[str, str]]:
 
 
 def run(arguments: list[str], directory: Path) -> str:
+    # As -X dev, without asyncio's debug mode, which tells of what was slow.
     done = subprocess.run(
-        [sys.executable, "-X", "dev", *arguments],
+        [sys.executable, "-W", "default", "-X", "faulthandler", *arguments],
+        env={**os.environ, "PYTHONMALLOC": "debug"},
         cwd=directory,
         capture_output=True,
         text=True,
@@ -48,7 +51,7 @@ def test_a_program_of_the_guide(number: int, tmp_path: Path) -> None:
 
 
 def test_the_guide_has_all_its_programs() -> None:
-    assert len(GUIDE) == 7
+    assert len(GUIDE) == 10
 
 
 def test_the_readme(tmp_path: Path) -> None:

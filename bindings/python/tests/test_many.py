@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from conftest import Name, ending
 
-from flowmesh import Event, FlowMesh, FlowMeshNotFoundError
+from flowmesh import Event, FlowMesh, FlowMeshNotFoundError, Job
 
 
 def threads_of_process() -> int:
@@ -57,6 +57,7 @@ async def everything(client: FlowMesh, name: Name) -> None:
     await client.queue.enqueue(*name, b"x" * 100, headers={"k": "v"})
     for job in await client.queue.receive(*name, max_jobs=10):
         await client.queue.ack(*name, job.id)
+    await in_the_background(client, name)
     await client.kv.set(*name, "key", b"x" * 1000)
     await client.kv.get(*name, "key")
     await client.kv.list_keys(*name)
@@ -66,6 +67,20 @@ async def everything(client: FlowMesh, name: Name) -> None:
     await client.health_check()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def in_the_background(client: FlowMesh, name: Name) -> None:
+    async with client.stream.producer(*name) as producer:
+        deliveries = [await producer.send(Event(b"x" * 100, {"k": "v"})) for _ in range(50)]
+    assert all(delivery.done() for delivery in deliveries)
+    handled = asyncio.Event()
+
+    async def handle(job: Job) -> None:
+        handled.set()
+
+    async with client.queue.producer(*name) as jobs, client.queue.worker(*name, handle):
+        await jobs.send(b"x" * 100, headers={"k": "v"})
+        await handled.wait()
 
 
 def resident() -> int:

@@ -169,6 +169,10 @@ PROGRAMS = {
             calls = [client.queue.reserve("t", "n", "q", None, hour) for _ in range(50)]
             calls += [client.kv.set("t", "n", "k", "key", b"v") for _ in range(50)]
             tasks = [asyncio.ensure_future(call) for call in calls]
+            producer = client.stream.producer("t", "n", "s")
+            for _ in range(1000):
+                await producer.send(Event(b"x"))
+            client.queue.worker("t", "n", "w", print, concurrency=10).open()
             await client.health_check()
             print("done", flush=True)
             EXIT

@@ -2,6 +2,7 @@
 without it.
 """
 
+from ._log import set_logger
 from .client import FlowMesh
 from .exceptions import (
     FlowMeshAbortedError,
@@ -24,11 +25,23 @@ from .exceptions import (
     FlowMeshUnimplementedError,
     FlowMeshUnknownError,
 )
-from .types import ConsumerGroupState, Event, Job, Message, QueueStats, RetryPolicy
+from .producer import QueueProducer, StreamProducer
+from .types import (
+    ClientStats,
+    ConsumerGroupState,
+    Event,
+    Job,
+    Message,
+    QueueStats,
+    RetryPolicy,
+    WorkerEvent,
+)
+from .worker import RetryLater, Worker
 
 __version__ = "1.0.0"
 
 __all__ = [
+    "ClientStats",
     "ConsumerGroupState",
     "Event",
     "FlowMesh",
@@ -53,6 +66,12 @@ __all__ = [
     "FlowMeshUnknownError",
     "Job",
     "Message",
+    "QueueProducer",
     "QueueStats",
+    "RetryLater",
     "RetryPolicy",
+    "StreamProducer",
+    "Worker",
+    "WorkerEvent",
+    "set_logger",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from struct import Struct
-from typing import Union
+from typing import Any, Union
 
+from ._native import ffi, lib
 from .exceptions import FlowMeshInvalidArgumentError
 from .types import Event
 
@@ -15,6 +17,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 # What the library is given as bytes.
 Bytes = Union[bytes, bytearray, memoryview]
+# What names a file.
+Path = Union[str, "os.PathLike[str]"]
+
+_FSYNC = {
+    "always": lib.FLOWMESH_FSYNC_ALWAYS,
+    "interval": lib.FLOWMESH_FSYNC_INTERVAL,
+    "none": lib.FLOWMESH_FSYNC_NONE,
+}
 
 
 def refuse(message: str) -> FlowMeshInvalidArgumentError:
@@ -47,6 +57,40 @@ def data(name: str, value: Bytes) -> bytes:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     raise TypeError(f"{name} must be bytes, not {type(value).__name__}")
+
+
+def path(name: str, value: Path) -> bytes:
+    return text(name, os.fspath(value))
+
+
+def view(name: str, value: Bytes) -> Any:
+    """The fields of a flowmesh_view_t, which keep the bytes as long as they are kept."""
+    held = ffi.from_buffer("uint8_t[]", data(name, value))
+    return held, len(held)
+
+
+def flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
+def size(name: str, value: int) -> int:
+    if integer(name, value, 64) < 0:
+        raise refuse(f"{name} must not be negative, got {value}")
+    return value
+
+
+def choice(name: str, value: str, known: Mapping[str, int]) -> int:
+    """The library's number for one of a few texts."""
+    number = known.get(value)
+    if number is None:
+        raise refuse(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    return int(number)
+
+
+def fsync(name: str, value: str) -> int:
+    return choice(name, value, _FSYNC)
 
 
 def integer(name: str, value: int, bits: int) -> int:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from . import _operations as operations
 from ._native import lib
 from ._records import failure
-from ._session import Call, Connection, Session, Settings
+from ._session import Call, Connection, Session
+from ._settings import Settings
 from .exceptions import FlowMeshError
 from .types import Message
 
@@ -51,9 +52,9 @@ class LoopConnection(Connection):
 
     async def call(self, operation: Callable[..., Call[T]], *values: Any) -> T:
         """Starts the operation and awaits its result; cancelled, awaits that it has ended."""
-        return await self._wait(self.ready(), operation, *values)
+        return await self.wait(self.ready(), operation, *values)
 
-    async def _wait(self, session: Session, operation: Callable[..., Call[T]], *values: Any) -> T:
+    async def wait(self, session: Session, operation: Callable[..., Call[T]], *values: Any) -> T:
         call = operation(session, *values)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -87,7 +88,7 @@ class LoopConnection(Connection):
             return
         try:
             if session.usable:
-                await self._wait(session, operations.close, CLOSE_TIMEOUT_MS)
+                await self.wait(session, operations.close, CLOSE_TIMEOUT_MS)
         finally:
             self._end(session)
 

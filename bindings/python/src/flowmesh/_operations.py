@@ -6,14 +6,16 @@ client.py awaits what they start, blocking.py waits for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import timedelta
 
 from . import _records as records
-from ._arguments import Bytes, data, integer, milliseconds, pack_events, pack_headers, refuse, text, utf8
-from ._native import lib
+from ._arguments import Bytes, choice, data, integer, milliseconds, pack_events, pack_headers, text, utf8
+from ._library import call as refusing
+from ._native import ffi, lib
 from ._records import Buffer
 from ._session import Call, Session, Subscription
-from .types import ConsumerGroupState, Event, Job, Message, QueueStats, RetryPolicy
+from .types import ClientStats, ConsumerGroupState, Event, Job, Message, QueueStats, RetryPolicy
 
 _STRATEGIES = {
     "fixed": lib.FLOWMESH_BACKOFF_FIXED,
@@ -38,6 +40,12 @@ def health_check(session: Session) -> Call[None]:
 
 def readiness_check(session: Session) -> Call[bool]:
     return lib.fm_client_readiness_check(session.native, session.client), records.read_flag
+
+
+def get_client_stats(session: Session) -> ClientStats:
+    stats = ffi.new("flowmesh_client_stats_t *", {"size": ffi.sizeof("flowmesh_client_stats_t")})
+    refusing(lib.flowmesh_client_get_stats, session.client, stats)
+    return ClientStats(**{field.name: getattr(stats, field.name) for field in fields(ClientStats)})
 
 
 # ---- Streams ----------------------------------------------------------------------------------
@@ -74,7 +82,8 @@ def subscribe(
     group = text("consumer_group", consumer_group)
     partition = integer("partition", partition, 32)
     start_offset = integer("start_offset", start_offset, 64)
-    return session.subscribe(lib.fm_subscribe(session.native, handle, group, partition, start_offset))
+    id = lib.fm_subscribe(session.native, handle, group, partition, start_offset)
+    return Subscription(session, id)
 
 
 def commit_offset(
@@ -200,10 +209,7 @@ def set_retry_policy(
     handle = session.queue(tenant, namespace, queue)
     if not isinstance(policy, RetryPolicy):
         raise TypeError(f"policy must be a RetryPolicy, not {type(policy).__name__}")
-    strategy = _STRATEGIES.get(policy.backoff_strategy)
-    if strategy is None:
-        known = ", ".join(_STRATEGIES)
-        raise refuse(f"backoff_strategy must be one of {known}, got {policy.backoff_strategy!r}")
+    strategy = choice("backoff_strategy", policy.backoff_strategy, _STRATEGIES)
     id = lib.fm_queue_set_retry_policy(
         session.native,
         handle,

@@ -6,14 +6,14 @@ are reused afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
 
 from . import exceptions
 from ._native import lib
 from .exceptions import FlowMeshError
-from .types import Job, Message, QueueStats, RetryPolicy
+from .types import Job, Message, QueueStats, RetryPolicy, WorkerEvent
 from .utils import nanos_to_datetime
 
 RECORD = Struct("=QiI")
@@ -27,6 +27,8 @@ _LENGTH = Struct("=I")
 _STATS = Struct("=6q")
 _POLICY = Struct("=iiqqd")
 _GROUP_STATE = Struct("=3q")
+_EVENT = Struct("=qiIi")
+LINE = Struct("=iIIQ")
 
 # ffi.buffer, or anything whose slices are bytes.
 Buffer = Any
@@ -55,6 +57,14 @@ _OUTCOMES = {
     lib.FLOWMESH_OUTCOME_UNKNOWN: "unknown",
     lib.FLOWMESH_OUTCOME_NOT_APPLIED: "not applied",
     lib.FLOWMESH_OUTCOME_APPLIED: "applied",
+}
+_EVENTS = {
+    lib.FLOWMESH_WORKER_FETCH_FAILED: "fetch failed",
+    lib.FLOWMESH_WORKER_FETCH_RESUMED: "fetch resumed",
+    lib.FLOWMESH_WORKER_LEASE_LOST: "lease lost",
+    lib.FLOWMESH_WORKER_DEAD_LETTERED: "dead-lettered",
+    lib.FLOWMESH_WORKER_NOT_SETTLED: "not settled",
+    lib.FLOWMESH_WORKER_ENDED: "ended",
 }
 _STRATEGIES = {
     lib.FLOWMESH_BACKOFF_FIXED: "fixed",
@@ -217,6 +227,23 @@ def read_jobs(data: Buffer, at: int, end: int) -> list[Job]:
         jobs.append(job)
         body = end
     return jobs
+
+
+def read_event(kind: int, data: Buffer, at: int, end: int) -> WorkerEvent:
+    seq, attempts, length, status = _EVENT.unpack_from(data, at)
+    at += _EVENT.size
+    job_id = data[at : at + length].decode()
+    reason = read_failure(status, data, at + length, end) if status else None
+    return WorkerEvent(_EVENTS.get(kind, str(kind)), job_id, seq, attempts, reason)
+
+
+def pieces(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """What a producer or worker has told: number, what it is, and the span of its body."""
+    while at < end:
+        number, what, size = RECORD.unpack_from(data, at)
+        at += RECORD.size
+        yield number, what, at, at + size
+        at += size
 
 
 def read_job(data: Buffer, at: int, end: int) -> Job | None:

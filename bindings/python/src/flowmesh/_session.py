@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from . import _arguments as arguments
+from ._library import call, made
 from ._native import ffi, lib
 from ._records import RECORD, Buffer, failure, read_failure, read_messages, read_none
+from ._settings import Settings, apply
 from .types import Message
 
 T = TypeVar("T")
@@ -28,6 +29,11 @@ Call = tuple[int, Reader[T]]
 MAX_COMPLETIONS = 1024
 # So many handles of streams, queues and stores are kept.
 MAX_HANDLES = 1024
+_FREE = {
+    "stream": lib.flowmesh_stream_free,
+    "queue": lib.flowmesh_queue_free,
+    "kv": lib.flowmesh_kv_free,
+}
 
 
 class Waiter(Protocol):
@@ -38,17 +44,6 @@ class Waiter(Protocol):
     def set_exception(self, exception: Any, /) -> None: ...
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to open a client."""
-
-    endpoint: str
-    auth_token: str | None
-    timeout: timedelta | None
-    connect_timeout: timedelta | None
-    test_clock: bool
-
-
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -57,28 +52,17 @@ def _after_fork() -> None:
     for session in _sessions:
         session.forked = True
     lib.flowmesh_after_fork_child(ffi.NULL)
+    lib.fm_log_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def call(function: Callable[..., int], *values: Any) -> None:
-    """A call of the library that does not wait and gives an error object."""
-    error = ffi.new("flowmesh_error_t **")
-    status = function(*values, error)
-    if status:
-        message = ffi.string(lib.flowmesh_error_message(error[0])).decode("utf-8", "replace")
-        details = ffi.string(lib.flowmesh_error_detail(error[0])).decode("utf-8", "replace")
-        outcome, retryable = lib.flowmesh_error_outcome(error[0]), lib.flowmesh_error_retryable(error[0])
-        lib.flowmesh_error_free(error[0])
-        raise failure(status, message, details, outcome, retryable)
+class Follower(Protocol):
+    """What is told more than once: a subscription, a producer, a worker."""
 
-
-def made(kind: str, function: Callable[..., int], *values: Any) -> Any:
-    """What such a call makes."""
-    out = ffi.new(f"flowmesh_{kind}_t **")
-    call(function, *values, out)
-    return out[0]
+    def hear(self, status: int, records: Buffer, at: int, end: int) -> None: ...
+    def fail(self, error: Exception) -> None: ...
 
 
 class Session:
@@ -88,7 +72,7 @@ class Session:
         self.forked = False
         self.ended = False
         self._waiters: dict[int, tuple[Waiter, Reader[Any]]] = {}
-        self._subscriptions: dict[int, Subscription] = {}
+        self._followers: dict[int, Follower] = {}
         self._handles: dict[tuple[str, str, str, str], Any] = {}
         dispatcher = made("dispatcher", lib.flowmesh_dispatcher_new, 0)
         self.native: Any = lib.fm_session_new(dispatcher)
@@ -110,18 +94,7 @@ class Session:
         options = made("client_options", lib.flowmesh_client_options_new)
         try:
             call(lib.flowmesh_client_options_set_dispatcher, options, dispatcher)
-            if settings.auth_token is not None:
-                token = arguments.text("auth_token", settings.auth_token)
-                call(lib.flowmesh_client_options_set_auth_token, options, token)
-            set_connect_timeout = lib.flowmesh_client_options_set_connect_timeout_ms
-            for name, value, setter in [
-                ("timeout", settings.timeout, lib.flowmesh_client_options_set_timeout_ms),
-                ("connect_timeout", settings.connect_timeout, set_connect_timeout),
-            ]:
-                if value is not None:
-                    call(setter, options, arguments.milliseconds(name, value))
-            if settings.test_clock:
-                call(lib.flowmesh_client_options_set_test_clock, options, True)
+            apply(settings, options)
             return made("client", lib.flowmesh_client_open, endpoint, options)
         finally:
             lib.flowmesh_client_options_free(options)
@@ -148,13 +121,10 @@ class Session:
         )
         while len(self._handles) >= MAX_HANDLES:
             oldest = next(iter(self._handles))
-            self._free_handle(oldest[0], self._handles.pop(oldest))
+            _FREE[oldest[0]](self._handles.pop(oldest))
         handle = made(kind, function, self.client, *names)
         self._handles[kind, tenant, namespace, name] = handle
         return handle
-
-    def _free_handle(self, kind: str, handle: Any) -> None:
-        getattr(lib, f"flowmesh_{kind}_free")(handle)
 
     # ---- Calls --------------------------------------------------------------------------------
 
@@ -172,7 +142,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether nobody waits for anything."""
-        return not self._subscriptions and all(waiter.done() for waiter, _ in self._waiters.values())
+        return not self._followers and all(waiter.done() for waiter, _ in self._waiters.values())
 
     def cancel(self, id: int, waiter: Waiter | None = None) -> bool:
         """Has the call end soon. True: it had not, and `waiter` is told when it has."""
@@ -190,7 +160,7 @@ class Session:
         id: int = lib.fm_session_last(self.native) if self.usable else 0
         if id in self._waiters:
             return id if self._waiters[id][0] is result else 0
-        if not id or id in self._subscriptions or not lib.fm_session_cancel(self.native, id):
+        if not id or id in self._followers or not lib.fm_session_cancel(self.native, id):
             return 0
         self._waiters[id] = ended, read_none
         return id
@@ -232,26 +202,31 @@ class Session:
                     else:
                         waiter.set_result(result)
                 waiters.pop(id, None)
-            elif id in self._subscriptions:
-                self._subscriptions[id].tell(read_failure(status, records, at, end) if status else None)
+            elif id in self._followers:
+                self._followers[id].hear(status, records, at, end)
             at = end
         lib.fm_session_clear(self.native)
 
-    def subscribe(self, id: int) -> Subscription:
+    def follow(self, id: int, follower: Follower) -> None:
+        """Has `follower` told what comes under this id."""
         if not id:
             raise MemoryError
-        subscription = self._subscriptions[id] = Subscription(self, id)
-        return subscription
+        self._followers[id] = follower
 
-    def forget_subscription(self, id: int) -> None:
-        if self._subscriptions.pop(id, None) is not None and self.usable:
-            lib.fm_subscription_close(self.native, id)
+    def forget(self, id: int, free: Callable[[Any, int], None]) -> None:
+        if self._followers.pop(id, None) is not None and self.usable:
+            free(self.native, id)
 
     # ---- The end ------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Has the one who is in `run`, or waits for the descriptor, look again."""
         lib.fm_session_wake(self.native)
+
+    @property
+    def log_id(self) -> int:
+        id: int = lib.flowmesh_client_id(self.client) if self.usable else 0
+        return id
 
     def advance_test_clock(self, by: timedelta) -> None:
         call(lib.flowmesh_test_clock_advance, self.client, arguments.milliseconds("by", by))
@@ -261,8 +236,8 @@ class Session:
         for waiter, _ in self.drop_waiters():
             if not waiter.done():
                 waiter.set_exception(error)
-        for subscription in list(self._subscriptions.values()):
-            subscription.tell(error)
+        for follower in list(self._followers.values()):
+            follower.fail(error)
 
     def drop_waiters(self) -> list[tuple[Waiter, Reader[Any]]]:
         """Cancels every call under way and gives those who wait, who will not be told."""
@@ -279,7 +254,7 @@ class Session:
         if self.forked:
             return
         for names, handle in self._handles.items():
-            self._free_handle(names[0], handle)
+            _FREE[names[0]](handle)
         self._handles.clear()
         lib.flowmesh_client_free(self.client)
         lib.fm_session_end(self.native)
@@ -320,14 +295,21 @@ class Subscription:
     """A stream that is being followed."""
 
     def __init__(self, session: Session, id: int) -> None:
+        session.follow(id, self)
         self._session = session
         self._id = id
         self._length = ffi.new("size_t *")
         self.failure: Exception | None = None
         self.waiter: Waiter | None = None
 
-    def tell(self, failure: Exception | None) -> None:
+    def hear(self, status: int, records: Buffer, at: int, end: int) -> None:
         """There are messages, or it has failed."""
+        self._told(read_failure(status, records, at, end) if status else None)
+
+    def fail(self, error: Exception) -> None:
+        self._told(error)
+
+    def _told(self, failure: Exception | None) -> None:
         self.failure = self.failure or failure
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not waiter.done():
@@ -346,4 +328,4 @@ class Subscription:
         return []
 
     def close(self) -> None:
-        self._session.forget_subscription(self._id)
+        self._session.forget(self._id, lib.fm_subscription_close)

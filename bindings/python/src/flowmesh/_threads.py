@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from . import _operations as operations
 from ._native import lib
 from ._records import failure
-from ._session import Call, Connection, Session, Settings
+from ._session import Call, Connection, Session
+from ._settings import Settings
 from .types import Message
 
 T = TypeVar("T")

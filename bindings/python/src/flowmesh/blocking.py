@@ -13,32 +13,21 @@ from types import TracebackType
 
 from . import _operations as operations
 from ._arguments import Bytes
-from ._session import Settings
+from ._client import Client
+from ._settings import Settings
 from ._threads import ThreadConnection
 from .exceptions import FlowMeshConnectionError, FlowMeshTimeoutError
 from .types import ConsumerGroupState, Event, Job, Message, QueueStats, RetryPolicy
 
 
-class FlowMesh:
-    """As flowmesh.FlowMesh, for any number of threads."""
+class FlowMesh(Client[ThreadConnection]):
+    """As flowmesh.FlowMesh, for any number of threads: it is made with the same arguments."""
 
-    def __init__(
-        self,
-        endpoint: str = "localhost:50051",
-        auth_token: str | None = None,
-        *,
-        timeout: timedelta | None = None,
-        connect_timeout: timedelta | None = None,
-        test_clock: bool = False,
-    ) -> None:
-        self.endpoint = endpoint
-        self.auth_token = auth_token
-        self._connection = ThreadConnection(
-            Settings(endpoint, auth_token, timeout, connect_timeout, test_clock)
-        )
-        self.stream = StreamClient(self._connection)
-        self.queue = QueueClient(self._connection)
-        self.kv = KVClient(self._connection)
+    def _begin(self, settings: Settings) -> None:
+        self._connection = connection = ThreadConnection(settings)
+        self.stream = StreamClient(connection)
+        self.queue = QueueClient(connection)
+        self.kv = KVClient(connection)
 
     def __enter__(self) -> FlowMesh:
         self.connect()
@@ -74,10 +63,6 @@ class FlowMesh:
             return self._connection.call(operations.readiness_check)
         except (FlowMeshConnectionError, FlowMeshTimeoutError):
             return False
-
-    def advance_test_clock(self, by: timedelta) -> None:
-        """Moves the clock of a client made with `test_clock`."""
-        self._connection.open().advance_test_clock(by)
 
 
 class StreamClient:

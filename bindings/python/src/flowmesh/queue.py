@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from . import _operations as operations
 from ._arguments import Bytes
 from ._loop import LoopConnection
-from .types import Job, QueueStats, RetryPolicy
+from ._records import read_enqueued
+from ._session import Session
+from .producer import ProducerOptions, QueueProducer
+from .types import Job, QueueStats, RetryPolicy, WorkerEvent
+from .worker import Handler, Worker, WorkerOptions
 
 
 class QueueClient:
@@ -32,6 +37,61 @@ class QueueClient:
         return await self._connection.call(
             operations.enqueue, tenant, namespace, queue, payload, delay, headers
         )
+
+    def producer(
+        self,
+        tenant: str,
+        namespace: str,
+        queue: str,
+        *,
+        max_buffered_messages: int | None = None,
+        max_buffered_bytes: int | None = None,
+        max_in_flight: int | None = None,
+        delivery_timeout: timedelta | None = None,
+        retry_unknown: bool = False,
+        stop_on_error: bool = False,
+    ) -> QueueProducer:
+        """A producer of jobs, for `async with`: accepts them at once and sends them in the background,
+        up to `max_in_flight` at a time (64; with 1 they are stored in the order of the sends). The
+        rest is as with a stream's producer.
+        """
+        options = ProducerOptions(
+            max_buffered_messages=max_buffered_messages,
+            max_buffered_bytes=max_buffered_bytes,
+            max_in_flight=max_in_flight,
+            delivery_timeout=delivery_timeout,
+            retry_unknown=retry_unknown,
+            stop_on_error=stop_on_error,
+        )
+        handle = self._handle_of(tenant, namespace, queue)
+        return QueueProducer(self._connection, handle, options, read_enqueued)
+
+    def worker(
+        self,
+        tenant: str,
+        namespace: str,
+        queue: str,
+        handler: Handler,
+        *,
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        visibility_timeout: timedelta | None = None,
+        poll_mode: str = "auto",
+        on_event: Callable[[WorkerEvent], object] | None = None,
+    ) -> Worker:
+        """A worker, for `async with`: hands the jobs of the queue to `handler`, an async function, up
+        to `concurrency` (at most 4096) at a time, and acknowledges them or gives them back as it ends.
+
+        `prefetch` jobs at most are leased ahead (16, at most 100), for 30 s or `visibility_timeout`,
+        which should be longer than a handler ever takes. `poll_mode` is how it asks for jobs: "auto"
+        (as the server can), "long", or "safe" (for the original engine, see flowmesh.h). `on_event` is
+        told what happens besides.
+        """
+        options = WorkerOptions(concurrency, prefetch, visibility_timeout, poll_mode, on_event)
+        return Worker(self._connection, self._handle_of(tenant, namespace, queue), handler, options)
+
+    def _handle_of(self, tenant: str, namespace: str, queue: str) -> Callable[[Session], Any]:
+        return lambda session: session.queue(tenant, namespace, queue)
 
     async def reserve(
         self,

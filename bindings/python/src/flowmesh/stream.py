@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from datetime import timedelta
 
 from . import _operations as operations
 from ._loop import LoopConnection
+from ._records import read_number
+from .producer import ProducerOptions, StreamProducer
 from .types import ConsumerGroupState, Event, Message
 
 
@@ -52,6 +55,43 @@ class StreamClient:
         (`aclose()`, `contextlib.aclosing`) or collected.
         """
         return self._connection.follow(tenant, namespace, stream, consumer_group, partition, start_offset)
+
+    def producer(
+        self,
+        tenant: str,
+        namespace: str,
+        stream: str,
+        *,
+        max_buffered_messages: int | None = None,
+        max_buffered_bytes: int | None = None,
+        max_batch_messages: int | None = None,
+        max_batch_bytes: int | None = None,
+        delivery_timeout: timedelta | None = None,
+        retry_unknown: bool = False,
+        stop_on_error: bool = False,
+    ) -> StreamProducer:
+        """A producer of events, for `async with`: accepts them at once and sends them in the background.
+
+        So many messages and bytes wait for their outcome at most (100000, 64 MiB), and are in one
+        request (10000, 1 MiB). A message fails that could not be delivered within `delivery_timeout`
+        (2 minutes). `retry_unknown`: what may have been stored is sent again, and can so be stored
+        twice. `stop_on_error`: the first that fails ends the producer, so that no gap comes about.
+        """
+        options = ProducerOptions(
+            max_buffered_messages=max_buffered_messages,
+            max_buffered_bytes=max_buffered_bytes,
+            max_batch_messages=max_batch_messages,
+            max_batch_bytes=max_batch_bytes,
+            delivery_timeout=delivery_timeout,
+            retry_unknown=retry_unknown,
+            stop_on_error=stop_on_error,
+        )
+        return StreamProducer(
+            self._connection,
+            lambda session: session.stream(tenant, namespace, stream),
+            options,
+            read_number,
+        )
 
     async def commit_offset(
         self, tenant: str, namespace: str, stream: str, consumer_group: str, partition: int, offset: int

@@ -96,6 +96,49 @@ class QueueStats:
 
 
 @dataclass
+class ClientStats:
+    """What a client has counted, and what it holds now. Latencies are those of calls that succeeded,
+    without those that wait for a job.
+    """
+
+    calls_started: int = 0
+    calls_succeeded: int = 0
+    calls_failed: int = 0
+    calls_cancelled: int = 0
+    calls_retried: int = 0
+    calls_under_way: int = 0
+    latency_p50_ns: int = 0
+    latency_p90_ns: int = 0
+    latency_p99_ns: int = 0
+    latency_p999_ns: int = 0
+    latency_max_ns: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    connections_made: int = 0
+    connections_lost: int = 0
+    messages_delivered: int = 0
+    subscriptions: int = 0
+    prefetched_bytes: int = 0
+    producer_bytes: int = 0
+    producer_messages: int = 0
+    worker_jobs: int = 0
+
+
+@dataclass
+class WorkerEvent:
+    """Something that happened to a worker. `kind` is "fetch failed" (it goes on trying), "fetch
+    resumed", "lease lost", "dead-lettered", "not settled" (a verdict could not be stored) or "ended"
+    (by itself, for the reason). `job_id` is "", and `seq` -1, where it is not about a job.
+    """
+
+    kind: str
+    job_id: str
+    seq: int
+    attempts: int
+    reason: Optional[Exception] = None
+
+
+@dataclass
 class RetryPolicy:
     """When a job that failed is tried again. The default is a queue's own: 3 deliveries, then the
     dead letters. `backoff_strategy` is "fixed", "linear" or "exponential".

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+from ._native import ffi, lib
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def library_version() -> str:
+    """The version of the libflowmesh in use, "major.minor.patch"."""
+    version: bytes = ffi.string(lib.flowmesh_version())
+    return version.decode()
 
 
 def build_resource_path(tenant: str, namespace: str, resource_type: str, name: str) -> dict[str, str]:
