@@ -86,8 +86,9 @@
  *
  * Every call that can wait has a second form, named _async, that never does. In place of outputs it
  * takes a callback with `user_data` and `drop_user_data`; it copies its inputs and returns. Without
- * one are flowmesh_dispatcher_run, flowmesh_shutdown, flowmesh_producer_send, which need not wait, and
- * flowmesh_subscription_next, in whose place a subscription with a callback does.
+ * one are flowmesh_dispatcher_run, flowmesh_shutdown, flowmesh_log_set_callback, flowmesh_producer_send
+ * and _send_delayed, which need not wait, and flowmesh_subscription_next, in whose place a subscription
+ * with a callback does.
  *
  *   FLOWMESH_OK      The call was accepted: its callback runs exactly once, whatever happens. It
  *                    gets the result, or an error: what the blocking form would return,
@@ -1509,10 +1510,10 @@ flowmesh_status_t flowmesh_dispatcher_fd(const flowmesh_dispatcher_t *dispatcher
                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Runs callbacks in the calling thread: those that wait when it begins, but at most `max` (0 for no
-// limit). When none waits, it waits for one, up to `timeout_ms` (0 does not wait, -1 for ever), and
-// meanwhile drives the connections itself. `count`, if not NULL, receives how many ran: 0 when the
-// time was up or flowmesh_dispatcher_wake was called, which are no failures. Several threads may
-// run one dispatcher; callbacks of one subscription still come one at a time.
+// limit). When none waits, it blocks until there is one, for at most `timeout_ms` (0 does not wait, -1
+// for ever), and meanwhile drives the connections itself. `count`, if not NULL, receives how many
+// ran: 0 when the time was up or flowmesh_dispatcher_wake was called, which are no failures. Several
+// threads may run one dispatcher; callbacks of one subscription still come one at a time.
 //
 // FLOWMESH_CLOSED: flowmesh_shutdown was called, and every callback has run.
 // FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads, or the caller is one of its callbacks.
@@ -1971,7 +1972,8 @@ flowmesh_status_t flowmesh_stream_producer_open(const flowmesh_stream_t *stream,
                                                 flowmesh_producer_t **producer,
                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise.
+// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise. Does not block;
+// any thread.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_producer_open(const flowmesh_queue_t *queue,
                                                const flowmesh_producer_options_t *FLOWMESH_NULLABLE options,
@@ -1997,7 +1999,8 @@ flowmesh_status_t flowmesh_producer_send(const flowmesh_producer_t *producer,
                                          int64_t timeout_ms,
                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only.
+// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only. Blocks
+// for at most `timeout_ms` while the buffer is full; any thread.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_producer_send_delayed(const flowmesh_producer_t *producer,
                                                  const flowmesh_event_t *event,
@@ -2117,7 +2120,8 @@ flowmesh_status_t flowmesh_queue_reserve(const flowmesh_queue_t *queue,
 
 // Leases up to `max_jobs` due jobs (1 to 100; 0 is 1, above counts as 100), waiting up to
 // options->wait_ms for the first; fewer where the reply would pass 4 MiB. The batch, empty when there
-// was none, is yours to free (flowmesh_job_batch_free). Otherwise as flowmesh_queue_reserve.
+// was none, is yours to free (flowmesh_job_batch_free). Blocks up to wait_ms and then the deadline;
+// any thread. Otherwise as flowmesh_queue_reserve.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_receive(const flowmesh_queue_t *queue,
                                          int32_t max_jobs,
@@ -2652,9 +2656,9 @@ flowmesh_status_t flowmesh_subscription_open(const flowmesh_stream_t *stream,
                                              flowmesh_subscription_t **subscription,
                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Gives the next messages: what has arrived, up to the limits of the options. Waits for the first
-// up to `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is not
-// cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
+// Gives the next messages: what has arrived, up to the limits of the options. Blocks until there is
+// one, for at most `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is
+// not cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
 // each batch goes to one of them, in the order in which they asked. Nothing comes while the
 // subscription is paused. Free the batch with flowmesh_message_batch_free. Any thread.
 //
