@@ -2879,15 +2879,16 @@ flowmesh_status_t flowmesh_worker_open(const flowmesh_queue_t *queue,
                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Drains the worker: it fetches nothing more; handlers finish, and the few jobs leased ahead are
-// handled too, as giving them back would cost them an attempt; then their verdicts are stored. Blocks
-// up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left to the
-// application, so settle those first or in another thread. Inside a callback of this worker it
-// returns at once. Where the application runs the dispatcher, and inside other callbacks of the
-// dispatcher, the calling thread makes the callbacks that are still to be made. After FLOWMESH_OK no
-// callback runs and user data has been released (inside a callback: when the last one has returned).
-// `unfinished`, if not NULL, receives how many leased jobs have no stored verdict, on success and
-// failure alike. A second close is fine. Any thread. A job that was on its way to the worker comes
-// again at the end of its lease.
+// handled too, as giving them back would cost them an attempt; then their verdicts are stored.
+// Blocks up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left
+// to the application, so settle those first or in another thread; after flowmesh_worker_stop, or
+// when the client is closed, it does not, as no verdict would be stored. Inside a callback of this
+// worker it returns at once. Where the application runs the dispatcher, and inside other callbacks
+// of the dispatcher, the calling thread makes the callbacks that are still to be made. After
+// FLOWMESH_OK no callback runs and user data has been released (inside a callback: when the last
+// one has returned). `unfinished`, if not NULL, receives how many leased jobs have no stored
+// verdict, on success and failure alike. A second close is fine. Any thread. A job that was on its
+// way to the worker comes again at the end of its lease.
 //
 // FLOWMESH_DEADLINE_EXCEEDED: jobs were under way at the timeout. None is begun any more and nothing
 // told; verdicts of those under way are still sent while the client is open.
@@ -2913,7 +2914,8 @@ flowmesh_status_t flowmesh_worker_close_async(const flowmesh_worker_t *worker,
 
 // Stops the worker at once: nothing more is fetched, handed out, sent or told. Jobs without a stored
 // verdict come again at the end of their lease. Handlers that run go on to their end; wait for them
-// with flowmesh_worker_close. Does not block; any thread, a callback's too.
+// with flowmesh_worker_close, which then waits for nothing else. Does not block; any thread, a
+// callback's too.
 flowmesh_status_t flowmesh_worker_stop(const flowmesh_worker_t *worker,
                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
 
