@@ -86,8 +86,9 @@
  *
  * Every call that can wait has a second form, named _async, that never does. In place of outputs it
  * takes a callback with `user_data` and `drop_user_data`; it copies its inputs and returns. Without
- * one are flowmesh_dispatcher_run, flowmesh_shutdown, flowmesh_producer_send, which need not wait, and
- * flowmesh_subscription_next, in whose place a subscription with a callback does.
+ * one are flowmesh_dispatcher_run, flowmesh_shutdown, flowmesh_log_set_callback, flowmesh_producer_send
+ * and _send_delayed, which need not wait, and flowmesh_subscription_next, in whose place a subscription
+ * with a callback does.
  *
  *   FLOWMESH_OK      The call was accepted: its callback runs exactly once, whatever happens. It
  *                    gets the result, or an error: what the blocking form would return,
@@ -1509,10 +1510,10 @@ flowmesh_status_t flowmesh_dispatcher_fd(const flowmesh_dispatcher_t *dispatcher
                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Runs callbacks in the calling thread: those that wait when it begins, but at most `max` (0 for no
-// limit). When none waits, it waits for one, up to `timeout_ms` (0 does not wait, -1 for ever), and
-// meanwhile drives the connections itself. `count`, if not NULL, receives how many ran: 0 when the
-// time was up or flowmesh_dispatcher_wake was called, which are no failures. Several threads may
-// run one dispatcher; callbacks of one subscription still come one at a time.
+// limit). When none waits, it blocks until there is one, for at most `timeout_ms` (0 does not wait, -1
+// for ever), and meanwhile drives the connections itself. `count`, if not NULL, receives how many
+// ran: 0 when the time was up or flowmesh_dispatcher_wake was called, which are no failures. Several
+// threads may run one dispatcher; callbacks of one subscription still come one at a time.
 //
 // FLOWMESH_CLOSED: flowmesh_shutdown was called, and every callback has run.
 // FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads, or the caller is one of its callbacks.
@@ -1971,7 +1972,8 @@ flowmesh_status_t flowmesh_stream_producer_open(const flowmesh_stream_t *stream,
                                                 flowmesh_producer_t **producer,
                                                 flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise.
+// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise. Does not block;
+// any thread.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_producer_open(const flowmesh_queue_t *queue,
                                                const flowmesh_producer_options_t *FLOWMESH_NULLABLE options,
@@ -1997,7 +1999,8 @@ flowmesh_status_t flowmesh_producer_send(const flowmesh_producer_t *producer,
                                          int64_t timeout_ms,
                                          flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only.
+// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only. Blocks
+// for at most `timeout_ms` while the buffer is full; any thread.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_producer_send_delayed(const flowmesh_producer_t *producer,
                                                  const flowmesh_event_t *event,
@@ -2117,7 +2120,8 @@ flowmesh_status_t flowmesh_queue_reserve(const flowmesh_queue_t *queue,
 
 // Leases up to `max_jobs` due jobs (1 to 100; 0 is 1, above counts as 100), waiting up to
 // options->wait_ms for the first; fewer where the reply would pass 4 MiB. The batch, empty when there
-// was none, is yours to free (flowmesh_job_batch_free). Otherwise as flowmesh_queue_reserve.
+// was none, is yours to free (flowmesh_job_batch_free). Blocks up to wait_ms and then the deadline;
+// any thread. Otherwise as flowmesh_queue_reserve.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_receive(const flowmesh_queue_t *queue,
                                          int32_t max_jobs,
@@ -2652,9 +2656,9 @@ flowmesh_status_t flowmesh_subscription_open(const flowmesh_stream_t *stream,
                                              flowmesh_subscription_t **subscription,
                                              flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// Gives the next messages: what has arrived, up to the limits of the options. Waits for the first
-// up to `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is not
-// cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
+// Gives the next messages: what has arrived, up to the limits of the options. Blocks until there is
+// one, for at most `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is
+// not cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
 // each batch goes to one of them, in the order in which they asked. Nothing comes while the
 // subscription is paused. Free the batch with flowmesh_message_batch_free. Any thread.
 //
@@ -2875,15 +2879,16 @@ flowmesh_status_t flowmesh_worker_open(const flowmesh_queue_t *queue,
                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Drains the worker: it fetches nothing more; handlers finish, and the few jobs leased ahead are
-// handled too, as giving them back would cost them an attempt; then their verdicts are stored. Blocks
-// up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left to the
-// application, so settle those first or in another thread. Inside a callback of this worker it
-// returns at once. Where the application runs the dispatcher, and inside other callbacks of the
-// dispatcher, the calling thread makes the callbacks that are still to be made. After FLOWMESH_OK no
-// callback runs and user data has been released (inside a callback: when the last one has returned).
-// `unfinished`, if not NULL, receives how many leased jobs have no stored verdict, on success and
-// failure alike. A second close is fine. Any thread. A job that was on its way to the worker comes
-// again at the end of its lease.
+// handled too, as giving them back would cost them an attempt; then their verdicts are stored.
+// Blocks up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left
+// to the application, so settle those first or in another thread; after flowmesh_worker_stop, or
+// when the client is closed, it does not, as no verdict would be stored. Inside a callback of this
+// worker it returns at once. Where the application runs the dispatcher, and inside other callbacks
+// of the dispatcher, the calling thread makes the callbacks that are still to be made. After
+// FLOWMESH_OK no callback runs and user data has been released (inside a callback: when the last
+// one has returned). `unfinished`, if not NULL, receives how many leased jobs have no stored
+// verdict, on success and failure alike. A second close is fine. Any thread. A job that was on its
+// way to the worker comes again at the end of its lease.
 //
 // FLOWMESH_DEADLINE_EXCEEDED: jobs were under way at the timeout. None is begun any more and nothing
 // told; verdicts of those under way are still sent while the client is open.
@@ -2909,7 +2914,8 @@ flowmesh_status_t flowmesh_worker_close_async(const flowmesh_worker_t *worker,
 
 // Stops the worker at once: nothing more is fetched, handed out, sent or told. Jobs without a stored
 // verdict come again at the end of their lease. Handlers that run go on to their end; wait for them
-// with flowmesh_worker_close. Does not block; any thread, a callback's too.
+// with flowmesh_worker_close, which then waits for nothing else. Does not block; any thread, a
+// callback's too.
 flowmesh_status_t flowmesh_worker_stop(const flowmesh_worker_t *worker,
                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
 

@@ -100,10 +100,10 @@ pub extern "C" fn flowmesh_dispatcher_fd(
 }
 
 /// Runs callbacks in the calling thread: those that wait when it begins, but at most `max` (0 for no
-/// limit). When none waits, it waits for one, up to `timeout_ms` (0 does not wait, -1 for ever), and
-/// meanwhile drives the connections itself. `count`, if not NULL, receives how many ran: 0 when the
-/// time was up or flowmesh_dispatcher_wake was called, which are no failures. Several threads may
-/// run one dispatcher; callbacks of one subscription still come one at a time.
+/// limit). When none waits, it blocks until there is one, for at most `timeout_ms` (0 does not wait, -1
+/// for ever), and meanwhile drives the connections itself. `count`, if not NULL, receives how many
+/// ran: 0 when the time was up or flowmesh_dispatcher_wake was called, which are no failures. Several
+/// threads may run one dispatcher; callbacks of one subscription still come one at a time.
 ///
 /// FLOWMESH_CLOSED: flowmesh_shutdown was called, and every callback has run.
 /// FLOWMESH_FAILED_PRECONDITION: the dispatcher has threads, or the caller is one of its callbacks.

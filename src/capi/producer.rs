@@ -358,7 +358,8 @@ pub extern "C" fn flowmesh_stream_producer_open(
     })
 }
 
-/// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise.
+/// Opens a producer of jobs for `queue`; as flowmesh_stream_producer_open otherwise. Does not block;
+/// any thread.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_queue_producer_open(
@@ -399,7 +400,8 @@ pub extern "C" fn flowmesh_producer_send(
     guard::call(error, || send(producer, event, 0, message_data, timeout_ms))
 }
 
-/// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only.
+/// As flowmesh_producer_send, of a job that is due after `delay_ms`, at most a year. Queues only. Blocks
+/// for at most `timeout_ms` while the buffer is full; any thread.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_producer_send_delayed(

@@ -209,7 +209,8 @@ pub extern "C" fn flowmesh_queue_reserve(
 
 /// Leases up to `max_jobs` due jobs (1 to 100; 0 is 1, above counts as 100), waiting up to
 /// options->wait_ms for the first; fewer where the reply would pass 4 MiB. The batch, empty when there
-/// was none, is yours to free (flowmesh_job_batch_free). Otherwise as flowmesh_queue_reserve.
+/// was none, is yours to free (flowmesh_job_batch_free). Blocks up to wait_ms and then the deadline;
+/// any thread. Otherwise as flowmesh_queue_reserve.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_queue_receive(

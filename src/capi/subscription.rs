@@ -490,9 +490,9 @@ pub(super) fn start_pulled(
     Ok(async move { Ok(flowmesh_subscription_t { delivery: Arc::new(Delivery::pulled(starting.await?)) }) })
 }
 
-/// Gives the next messages: what has arrived, up to the limits of the options. Waits for the first
-/// up to `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is not
-/// cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
+/// Gives the next messages: what has arrived, up to the limits of the options. Blocks until there is
+/// one, for at most `timeout_ms` (0 does not wait, -1 for ever) and as long as `cancel`, if not NULL, is
+/// not cancelled; *batch is NULL when the time was up, which is no failure. Several threads may call it:
 /// each batch goes to one of them, in the order in which they asked. Nothing comes while the
 /// subscription is paused. Free the batch with flowmesh_message_batch_free. Any thread.
 ///

@@ -328,15 +328,16 @@ pub extern "C" fn flowmesh_worker_open(
 }
 
 /// Drains the worker: it fetches nothing more; handlers finish, and the few jobs leased ahead are
-/// handled too, as giving them back would cost them an attempt; then their verdicts are stored. Blocks
-/// up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left to the
-/// application, so settle those first or in another thread. Inside a callback of this worker it
-/// returns at once. Where the application runs the dispatcher, and inside other callbacks of the
-/// dispatcher, the calling thread makes the callbacks that are still to be made. After FLOWMESH_OK no
-/// callback runs and user data has been released (inside a callback: when the last one has returned).
-/// `unfinished`, if not NULL, receives how many leased jobs have no stored verdict, on success and
-/// failure alike. A second close is fine. Any thread. A job that was on its way to the worker comes
-/// again at the end of its lease.
+/// handled too, as giving them back would cost them an attempt; then their verdicts are stored.
+/// Blocks up to `timeout_ms` (0 does not wait, -1 for ever); it also waits for jobs that were left
+/// to the application, so settle those first or in another thread; after flowmesh_worker_stop, or
+/// when the client is closed, it does not, as no verdict would be stored. Inside a callback of this
+/// worker it returns at once. Where the application runs the dispatcher, and inside other callbacks
+/// of the dispatcher, the calling thread makes the callbacks that are still to be made. After
+/// FLOWMESH_OK no callback runs and user data has been released (inside a callback: when the last
+/// one has returned). `unfinished`, if not NULL, receives how many leased jobs have no stored
+/// verdict, on success and failure alike. A second close is fine. Any thread. A job that was on its
+/// way to the worker comes again at the end of its lease.
 ///
 /// FLOWMESH_DEADLINE_EXCEEDED: jobs were under way at the timeout. None is begun any more and nothing
 /// told; verdicts of those under way are still sent while the client is open.
@@ -391,7 +392,8 @@ pub extern "C" fn flowmesh_worker_close_async(
 
 /// Stops the worker at once: nothing more is fetched, handed out, sent or told. Jobs without a stored
 /// verdict come again at the end of their lease. Handlers that run go on to their end; wait for them
-/// with flowmesh_worker_close. Does not block; any thread, a callback's too.
+/// with flowmesh_worker_close, which then waits for nothing else. Does not block; any thread, a
+/// callback's too.
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_worker_stop(
     worker: Option<&flowmesh_worker_t>,
@@ -439,6 +441,8 @@ pub extern "C" fn flowmesh_job_settle(
                 ),
             )
         })?;
+        // An event would tell it too late: whoever has the job is waiting for the answer.
+        owner.queue().client().inner().check()?;
         ticket.settle(verdict)
     })
 }

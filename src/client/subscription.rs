@@ -334,7 +334,13 @@ impl Subscription {
 
     /// How it stands with the server; the reason, where it is lost or over.
     pub fn state(&self) -> (SubscriptionState, Option<Error>) {
-        self.0.prefetch.state()
+        let known = self.0.prefetch.state();
+        let client = self.0.stream.client();
+        if known.0 == SubscriptionState::Ended || !client.is_closed() {
+            return known;
+        }
+        // Who receives has not seen it yet, and from an embedded engine nobody receives unasked.
+        (SubscriptionState::Ended, Some(client.end_error(End::Closed, &what(&self.0.stream))))
     }
 
     /// Commits everything delivered so far, for the group; nothing when nothing was, since the

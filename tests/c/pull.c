@@ -183,7 +183,11 @@ static void closing_ends_a_next_that_waits(void **state)
         pthread_join(puller.thread, NULL);
         assert_int_equal(puller.status, FLOWMESH_CLOSED);
         flowmesh_subscription_state_t now = FLOWMESH_SUBSCRIPTION_LOST;
-        OK(flowmesh_subscription_get_state(subscription, &now, NULL, &error));
+        flowmesh_error_t *reason = NULL;
+        OK(flowmesh_subscription_get_state(subscription, &now, &reason, &error));
+        assert_int_equal(now, FLOWMESH_SUBSCRIPTION_ENDED);
+        assert_int_equal(flowmesh_error_status(reason), FLOWMESH_CLOSED);
+        flowmesh_error_free(reason);
         flowmesh_subscription_free(subscription);
     }
     flowmesh_stream_free(stream);

@@ -381,6 +381,7 @@ static void stop_sends_nothing_more(void **state)
     flowmesh_queue_t *queue = open_queue(client);
     flowmesh_error_t *error = NULL;
     struct seen seen;
+    size_t unfinished = 0;
     (void)state;
     start(&seen);
     seen.leave = true;
@@ -388,6 +389,10 @@ static void stop_sends_nothing_more(void **state)
     flowmesh_worker_t *worker = open_worker(&seen, queue, 1);
     AWAIT(&seen, seen.left_count == 1 && seen.running == 0);
     OK(flowmesh_worker_stop(worker, &error));
+    /* Nobody waits for a verdict that would not be sent. */
+    OK(flowmesh_worker_close(worker, -1, &unfinished, &error));
+    assert_int_equal(unfinished, 1);
+    assert_int_equal(seen.dropped, 1);
     FAILS(FLOWMESH_CLOSED, "stopped",
           flowmesh_job_settle(seen.left[0], FLOWMESH_VERDICT_ACK, 0, &error));
     flowmesh_job_free(seen.left[0]);
@@ -395,6 +400,64 @@ static void stop_sends_nothing_more(void **state)
     assert_int_equal(stats_of(queue).in_flight_jobs, 1);
     flowmesh_queue_free(queue);
     flowmesh_client_free(client);
+}
+
+struct closing {
+    struct seen *seen;
+    bool began;
+    flowmesh_status_t status;
+    size_t unfinished;
+};
+
+static void *close_it(void *argument)
+{
+    struct closing *closing = (struct closing *)argument;
+    set(closing->seen, &closing->began, true);
+    closing->status = flowmesh_worker_close(closing->seen->worker, -1, &closing->unfinished, NULL);
+    return NULL;
+}
+
+/* Nor where the client is closed: before the worker, or while somebody waits for that. */
+static void a_closed_client_takes_no_verdicts(void **state)
+{
+    (void)state;
+    for (int first = 0; first < 2; first++) {
+        flowmesh_client_t *client = open_client();
+        flowmesh_queue_t *queue = open_queue(client);
+        flowmesh_error_t *error = NULL;
+        struct seen seen;
+        struct closing closing;
+        pthread_t thread;
+        start(&seen);
+        memset(&closing, 0, sizeof(closing));
+        closing.seen = &seen;
+        closing.status = FLOWMESH_UNKNOWN;
+        seen.leave = true;
+        enqueue(queue, 2);
+        seen.worker = open_worker(&seen, queue, 2);
+        AWAIT(&seen, seen.left_count == 2 && seen.running == 0);
+        if (first == 0) {
+            assert_int_equal(pthread_create(&thread, NULL, close_it, &closing), 0);
+            AWAIT(&seen, closing.began);
+            OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+        } else {
+            OK(flowmesh_client_close(client, PATIENCE_MS, &error));
+            assert_int_equal(pthread_create(&thread, NULL, close_it, &closing), 0);
+        }
+        pthread_join(thread, NULL);
+        assert_int_equal(closing.status, FLOWMESH_OK);
+        assert_int_equal(closing.unfinished, 2);
+        assert_int_equal(seen.dropped, 1);
+        for (int i = 0; i < 2; i++) {
+            FAILS(FLOWMESH_CLOSED, "closed",
+                  flowmesh_job_settle(seen.left[i], FLOWMESH_VERDICT_ACK, 0, &error));
+            flowmesh_job_free(seen.left[i]);
+        }
+        assert_int_equal(seen.events[FLOWMESH_WORKER_NOT_SETTLED], 0);
+        flowmesh_worker_free(seen.worker);
+        flowmesh_queue_free(queue);
+        flowmesh_client_free(client);
+    }
 }
 
 static flowmesh_worker_t *open_on_own(struct seen *seen, const flowmesh_queue_t *queue,
@@ -648,6 +711,7 @@ int main(void)
         cmocka_unit_test(a_handler_may_close_or_free_its_worker),
         cmocka_unit_test(a_lease_that_ends_is_told_while_the_handler_runs),
         cmocka_unit_test(stop_sends_nothing_more),
+        cmocka_unit_test(a_closed_client_takes_no_verdicts),
         cmocka_unit_test(an_event_loop_has_many_jobs_under_way),
         cmocka_unit_test(close_makes_the_calls_that_nobody_ran),
         cmocka_unit_test(close_of_an_own_dispatcher_ends_at_its_timeout),

@@ -17,6 +17,8 @@ static void land(void *user_data, flowmesh_error_t *error)
     ticket_enter(&flight->ticket);
     MUST(flight->ticket.calls == 1);
     allowed(status, &error);
+    if (dice_one_in(&flight->dice, 8))
+        end_something(&flight->dice);
     dice_pause(&flight->dice, 2);
     ticket_leave(&flight->ticket);
 }
@@ -155,7 +157,8 @@ void live_async(struct dice *dice)
     for (int i = 0; i < count; i++) {
         if (operations[i] != NULL && dice_one_in(dice, 2))
             MUST(flowmesh_operation_cancel(operations[i], NULL) == FLOWMESH_OK);
-        flowmesh_operation_free(operations[i]);
+        if (dice_one_in(dice, 2) || offer(OPERATION, operations[i]) == 0)
+            flowmesh_operation_free(operations[i]);
     }
     flowmesh_cancel_free(cancel);
     /* An argument that is refused: not accepted, so no completion. */
@@ -164,6 +167,74 @@ void live_async(struct dice *dice)
     MUST(flowmesh_kv_get_async(NULL, FLOWMESH_VIEW_LITERAL("k"), NULL, on_value, &refused,
                                ticket_drop, NULL, NULL) == FLOWMESH_INVALID_ARGUMENT);
     ticket_must_be_over(&refused.ticket);
+    for (int i = 0; i < count; i++) {
+        ticket_await_drop(&flights[i].ticket);
+        if (flights[i].nested)
+            ticket_await_drop(&flights[i].next);
+    }
+    visit_free(dice, &visit);
+    free(flights);
+}
+
+/* Opens a client whose dispatcher nobody runs; false when the library is being shut down. */
+static bool open_unrun(flowmesh_dispatcher_t *dispatcher, flowmesh_client_t **client,
+                       struct visit *visit)
+{
+    flowmesh_client_options_t *options = NULL;
+    flowmesh_error_t *error = NULL;
+    MUST(flowmesh_client_options_new(&options, NULL) == FLOWMESH_OK);
+    MUST(flowmesh_client_options_set_dispatcher(options, dispatcher, NULL) == FLOWMESH_OK);
+    flowmesh_status_t status =
+        allowed(flowmesh_client_open(endpoint, options, client, &error), &error);
+    flowmesh_client_options_free(options);
+    if (status != FLOWMESH_OK)
+        return false;
+    memset(visit, 0, sizeof(*visit));
+    MUST(flowmesh_stream_open(*client, "t", "n", "unrun", &visit->stream, NULL) == FLOWMESH_OK);
+    MUST(flowmesh_queue_open(*client, "t", "n", "unrun", &visit->queue, NULL) == FLOWMESH_OK);
+    MUST(flowmesh_kv_open(*client, "t", "n", "unrun", &visit->kv, NULL) == FLOWMESH_OK);
+    return true;
+}
+
+void live_unrun(struct dice *dice)
+{
+    enum { MOST = 10 };
+    struct visit visit;
+    flowmesh_client_t *client = NULL;
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_error_t *error = NULL;
+    struct flight *flights = calloc(MOST, sizeof(*flights));
+    int count = 1 + dice_below(dice, MOST);
+    allowed(flowmesh_dispatcher_new(0, &dispatcher, &error), &error);
+    if (dispatcher == NULL || !open_unrun(dispatcher, &client, &visit)) {
+        flowmesh_dispatcher_free(dispatcher);
+        free(flights);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        struct flight *flight = &flights[i];
+        ticket_init(&flight->ticket);
+        flight->dice.state = dice_next(dice);
+        flight->kv = visit.kv;
+        allowed(take_off(dice, &visit, flight, NULL, NULL, &error), &error);
+    }
+    dice_pause(dice, 100);
+    /* Nobody runs it; but freed, it is run by the library. */
+    if (dice_one_in(dice, 4)) {
+        flowmesh_dispatcher_free(dispatcher);
+        dispatcher = NULL;
+    }
+    if (!dice_one_in(dice, 4)) {
+        int64_t timeout = dice_one_in(dice, 2) ? -1 : dice_below(dice, 10);
+        flowmesh_status_t status = flowmesh_client_close(client, timeout, &error);
+        MUST(status == FLOWMESH_OK || (status == FLOWMESH_DEADLINE_EXCEEDED && timeout >= 0));
+        flowmesh_error_free(error);
+        /* Whoever closed made the calls. */
+        for (int i = 0; i < count && status == FLOWMESH_OK; i++)
+            ticket_must_be_over(&flights[i].ticket);
+    }
+    flowmesh_client_free(client);
+    flowmesh_dispatcher_free(dispatcher);
     for (int i = 0; i < count; i++) {
         ticket_await_drop(&flights[i].ticket);
         if (flights[i].nested)

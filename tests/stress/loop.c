@@ -66,3 +66,12 @@ void loop_end(struct loop *loop)
     flowmesh_dispatcher_free(loop->dispatcher);
     free(loop);
 }
+
+flowmesh_dispatcher_t *unrun_dispatcher(struct dice *dice)
+{
+    flowmesh_dispatcher_t *dispatcher = NULL;
+    flowmesh_error_t *error = NULL;
+    if (dice_one_in(dice, 4))
+        allowed(flowmesh_dispatcher_new(0, &dispatcher, &error), &error);
+    return dispatcher;
+}

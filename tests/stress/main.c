@@ -19,7 +19,8 @@ static const struct {
 } lives[] = {
     {"async", live_async},       {"calls", live_calls},
     {"jobs", live_jobs},         {"subscription", live_subscription},
-    {"shutdown", live_shutdown},
+    {"producer", live_producer}, {"worker", live_worker},
+    {"unrun", live_unrun},       {"shutdown", live_shutdown},
 };
 enum { LIVES = sizeof(lives) / sizeof(*lives) };
 
@@ -122,6 +123,7 @@ int main(int count, char **arguments)
     for (int i = 0; i < LIVES; i++)
         printf("%s%s %d", i == 0 ? "" : ", ", lives[i].name, lived[i]);
     printf("\n");
+    offers_print();
     statuses_print();
     return 0;
 }

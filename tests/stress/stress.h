@@ -56,6 +56,23 @@ void visit_open(struct dice *dice, struct visit *visit);
 void visit_free(struct dice *dice, struct visit *visit);
 /* Frees the clients that are left. */
 void worlds_end(void);
+/* Closes the client of some world, from inside a callback. */
+void world_end_inside(struct dice *dice);
+
+/* ---- handles that whoever is in a callback may end ------------------------------------------ */
+
+enum kind { SUBSCRIPTION, PRODUCER, WORKER, STREAM, QUEUE, KV, OPERATION };
+/* Lets others end the handle; its number, 0 when there are too many. Whoever offers it does not use
+ * it any more, unless it gets it back. */
+long offer(enum kind kind, void *handle);
+/* The handle, when nobody has ended it; otherwise NULL. */
+void *take_back(long number);
+/* In a callback: closes and frees something, mostly not what the callback belongs to. */
+void end_something(struct dice *dice);
+/* Frees what is left. */
+void offers_end(void);
+/* Prints how many were ended in callbacks. */
+void offers_print(void);
 
 /* ---- user data: released once, after the last callback ------------------------------------- */
 
@@ -82,6 +99,8 @@ void ticket_must_be_over(struct ticket *ticket);
 /* Gives the options some dispatcher, and runs it where that is the application's to do. */
 struct loop *loop_start(struct dice *dice, const flowmesh_client_options_t *options);
 void loop_end(struct loop *loop);
+/* A dispatcher that nobody runs, or mostly none. */
+flowmesh_dispatcher_t *unrun_dispatcher(struct dice *dice);
 
 /* ---- lives ----------------------------------------------------------------------------------- */
 
@@ -89,6 +108,10 @@ void live_async(struct dice *dice);
 void live_calls(struct dice *dice);
 void live_jobs(struct dice *dice);
 void live_subscription(struct dice *dice);
+void live_producer(struct dice *dice);
+void live_worker(struct dice *dice);
+/* On a client whose dispatcher nobody runs. */
+void live_unrun(struct dice *dice);
 /* Shuts the library down while everybody uses it. */
 void live_shutdown(struct dice *dice);
 

@@ -10,6 +10,8 @@ struct sub {
     const struct visit *visit;
     /* Who takes it out closes and frees it. */
     flowmesh_subscription_t *handle;
+    long offered; /* or anybody who is in a callback does; then `handle` is NULL */
+    flowmesh_dispatcher_t *unrun;
     struct ticket states;
 };
 
@@ -44,6 +46,8 @@ static void on_messages(const flowmesh_message_batch_t *batch, void *user_data)
             MUST(flowmesh_subscription_close(handle, -1, NULL) == FLOWMESH_OK);
         flowmesh_subscription_free(handle);
     }
+    if (dice_one_in(&sub->dice, 8))
+        end_something(&sub->dice);
     dice_pause(&sub->dice, 5);
     ticket_leave(&sub->messages);
 }
@@ -71,6 +75,8 @@ static flowmesh_subscription_options_t *some_options(struct sub *sub)
         MUST(flowmesh_subscription_options_set_start_offset(options, FLOWMESH_START_NEW, NULL) ==
              FLOWMESH_OK);
     }
+    sub->unrun = unrun_dispatcher(&sub->dice);
+    MUST(flowmesh_subscription_options_set_dispatcher(options, sub->unrun, NULL) == FLOWMESH_OK);
     size_t most = 1 + (size_t)dice_below(&sub->dice, 20);
     MUST(flowmesh_subscription_options_set_max_batch_messages(options, most, NULL) == FLOWMESH_OK);
     MUST(flowmesh_subscription_options_set_state_callback(options, on_state, &sub->states,
@@ -81,8 +87,13 @@ static flowmesh_subscription_options_t *some_options(struct sub *sub)
 /* Ends it from outside, in one of the ways there are. */
 static void end(struct dice *dice, struct sub *sub)
 {
-    flowmesh_subscription_t *handle = take_handle(sub);
+    flowmesh_subscription_t *handle =
+        sub->offered != 0 ? take_back(sub->offered) : take_handle(sub);
     flowmesh_error_t *error = NULL;
+    if (dice_one_in(dice, 4)) { /* from now on the library runs it */
+        flowmesh_dispatcher_free(sub->unrun);
+        sub->unrun = NULL;
+    }
     if (handle != NULL && !dice_one_in(dice, 3)) {
         int64_t timeout = dice_one_in(dice, 2) ? -1 : dice_below(dice, 10);
         flowmesh_status_t status = flowmesh_subscription_close(handle, timeout, &error);
@@ -119,9 +130,12 @@ void live_subscription(struct dice *dice)
         ticket_must_be_over(&sub->messages);
     flowmesh_subscription_options_free(options);
     if (status == FLOWMESH_OK) {
-        pthread_mutex_lock(&sub->messages.lock);
-        sub->handle = handle;
-        pthread_mutex_unlock(&sub->messages.lock);
+        sub->offered = dice_one_in(dice, 2) ? offer(SUBSCRIPTION, handle) : 0;
+        if (sub->offered == 0) {
+            pthread_mutex_lock(&sub->messages.lock);
+            sub->handle = handle;
+            pthread_mutex_unlock(&sub->messages.lock);
+        }
         event.payload = FLOWMESH_VIEW_LITERAL("an event");
         for (int i = dice_below(dice, 6); i > 0; i--) {
             allowed(flowmesh_stream_write(visit.stream, &event, 1, NULL, NULL, &error), &error);
@@ -132,6 +146,7 @@ void live_subscription(struct dice *dice)
     }
     ticket_await_drop(&sub->messages);
     ticket_await_drop(&sub->states);
+    flowmesh_dispatcher_free(sub->unrun);
     visit_free(dice, &visit);
     free(sub);
 }

@@ -104,6 +104,50 @@ static void close_client(struct dice *dice, flowmesh_client_t *client)
     flowmesh_client_free(client);
 }
 
+/* Loops whose client is gone: nobody waits for a thread inside a callback, which may be its. */
+static struct loop *left_over[64];
+static int left_overs;
+static pthread_mutex_t left_over_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct loop *take_left_over(void)
+{
+    pthread_mutex_lock(&left_over_lock);
+    struct loop *loop = left_overs > 0 ? left_over[--left_overs] : NULL;
+    pthread_mutex_unlock(&left_over_lock);
+    return loop;
+}
+
+static bool leave_loop(struct loop *loop)
+{
+    pthread_mutex_lock(&left_over_lock);
+    bool room = left_overs < (int)(sizeof(left_over) / sizeof(*left_over));
+    if (room)
+        left_over[left_overs++] = loop;
+    pthread_mutex_unlock(&left_over_lock);
+    return room;
+}
+
+void world_end_inside(struct dice *dice)
+{
+    struct world *world = &worlds[dice_below(dice, WORLDS)];
+    flowmesh_client_t *client = NULL;
+    flowmesh_error_t *error = NULL;
+    /* Whoever opens a world has the lock meanwhile. */
+    if (pthread_mutex_trylock(&world->lock) != 0)
+        return;
+    if (world->client != NULL && leave_loop(world->loop)) {
+        client = world->client;
+        world->client = NULL;
+    }
+    pthread_mutex_unlock(&world->lock);
+    if (client == NULL)
+        return;
+    flowmesh_status_t status = flowmesh_client_close(client, dice_below(dice, 20), &error);
+    MUST(status == FLOWMESH_OK || status == FLOWMESH_DEADLINE_EXCEEDED);
+    flowmesh_error_free(error);
+    flowmesh_client_free(client);
+}
+
 static void end_world(struct dice *dice, flowmesh_client_t *client, struct loop *loop)
 {
     if (client == NULL)
@@ -158,14 +202,19 @@ void visit_open(struct dice *dice, struct visit *visit)
     MUST(flowmesh_kv_open(world->client, "t", "n", world->name, &visit->kv, NULL) == FLOWMESH_OK);
     pthread_mutex_unlock(&world->lock);
     end_world(dice, ended, loop);
+    while ((loop = take_left_over()) != NULL)
+        loop_end(loop);
 }
 
 void visit_free(struct dice *dice, struct visit *visit)
 {
     if (dice_one_in(dice, 2)) {
-        flowmesh_stream_free(visit->stream);
-        flowmesh_queue_free(visit->queue);
-        flowmesh_kv_free(visit->kv);
+        if (offer(STREAM, visit->stream) == 0)
+            flowmesh_stream_free(visit->stream);
+        if (offer(QUEUE, visit->queue) == 0)
+            flowmesh_queue_free(visit->queue);
+        if (offer(KV, visit->kv) == 0)
+            flowmesh_kv_free(visit->kv);
     } else {
         flowmesh_kv_free(visit->kv);
         flowmesh_queue_free(visit->queue);
@@ -177,8 +226,12 @@ void visit_free(struct dice *dice, struct visit *visit)
 void worlds_end(void)
 {
     struct dice dice = {0};
+    struct loop *loop;
+    offers_end();
     for (int i = 0; i < WORLDS; i++)
         end_world(&dice, worlds[i].client, worlds[i].loop);
+    while ((loop = take_left_over()) != NULL)
+        loop_end(loop);
 }
 
 void live_shutdown(struct dice *dice)

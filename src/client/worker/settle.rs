@@ -32,6 +32,8 @@ const MOST_AT_ONCE: usize = 100;
 pub(super) async fn run(shared: Arc<Shared>) {
     // Also when the runtime drops this task.
     let _ended = Ended(shared.clone());
+    let mut closed = pin!(shared.queue.client().inner().closed().wait());
+    let mut cut_off = false;
     let mut running = FuturesUnordered::new();
     loop {
         {
@@ -40,6 +42,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 && let Some(settlement) = state.next_verdict()
             {
                 running.push(send(shared.clone(), settlement));
+            }
+            if cut_off {
+                state.cut_off();
             }
             if running.is_empty() && state.nothing_to_send() {
                 return;
@@ -53,6 +58,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     progress = true;
                 }
             });
+            if !cut_off && closed.as_mut().poll(cx).is_ready() {
+                (cut_off, progress) = (true, true);
+            }
             if progress { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;

@@ -108,6 +108,8 @@ pub(super) struct State {
     fetching: bool,
     /// Verdicts can still be sent.
     sending: bool,
+    /// The client is closed: verdicts that are still to be given cannot be stored.
+    cut_off: bool,
     callbacks: Option<Arc<Callbacks>>,
     /// The callbacks have been taken out, and not been dropped yet.
     releasing: bool,
@@ -134,6 +136,7 @@ impl State {
             mute: false,
             fetching: true,
             sending: true,
+            cut_off: false,
             callbacks: Some(Arc::new(callbacks)),
             releasing: false,
         }
@@ -334,6 +337,11 @@ impl State {
         self.fetching = false;
     }
 
+    /// The client is closed. Nobody waits any more for those to whom jobs were left.
+    pub fn cut_off(&mut self) {
+        self.cut_off = true;
+    }
+
     /// No verdict can be sent any more.
     pub fn sending_ended(&mut self) {
         self.sending = false;
@@ -347,15 +355,21 @@ impl State {
         !self.sending || self.phase == Phase::Stopped
     }
 
-    /// Whether all jobs have their verdicts, and no other can arrive.
+    /// Whether all jobs have their verdicts, or can have none, and no other can arrive.
     pub fn nothing_to_send(&self) -> bool {
         !self.sending
             || self.phase > Phase::Open
                 && !self.fetching
                 && self.waiting.is_empty()
-                && self.under_way == 0
+                && self.none_awaited()
                 && self.verdicts.is_empty()
                 && self.settling == 0
+    }
+
+    /// Whether no verdict is awaited: none is missing, or none would be sent. What runs may still
+    /// give one that is to be told as not stored.
+    fn none_awaited(&self) -> bool {
+        self.under_way == 0 || self.calls == 0 && (self.cut_off || self.phase == Phase::Stopped)
     }
 
     /// Whether the callbacks are to be released: their last call is over.
