@@ -435,12 +435,16 @@ impl Inbox {
 }
 
 fn tell(mut inbox: MutexGuard<'_, Inbox>, notice: Progress) {
+    // Who receives may learn of the end later than who asks for the state.
+    if inbox.end.is_some() {
+        return;
+    }
     match &notice {
         Progress::Connected(_) => inbox.state = (SubscriptionState::Connected, None),
         Progress::Lost(error) => inbox.state = (SubscriptionState::Lost, Some(error.clone())),
         Progress::Messages | Progress::CommitFailed(_) => {}
     }
-    if inbox.notify && inbox.end.is_none() {
+    if inbox.notify {
         let after = inbox.taken + inbox.messages.len() as u64;
         // Of each kind only the latest at one place: they cannot pile up where nobody takes them.
         let kind = mem::discriminant(&notice);
@@ -465,4 +469,18 @@ fn wake(mut inbox: MutexGuard<'_, Inbox>, even_if_paused: bool) {
 /// What a message counts for: its bytes and its place.
 pub(super) fn weight(message: &Bytes) -> usize {
     message.len() + size_of::<Bytes>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_learnt_after_the_end_does_not_undo_it() {
+        let prefetch = Prefetch::new(1, true, "t/n/stream/s".into(), Arc::new(Statistics::of(0)));
+        prefetch.end(Error::local(Status::CLOSED, "it was closed"));
+        prefetch.tell(Progress::Connected(0));
+        assert_eq!(prefetch.state().0, SubscriptionState::Ended);
+        assert!(lock(&prefetch.inbox).notices.is_empty());
+    }
 }
