@@ -188,6 +188,10 @@ impl Writer {
             )));
         }
         let (first, whole) = (stream.staged(), self.staging.mark());
+        // Only a log that was tampered with comes near.
+        if i64::try_from(events.len()).ok().and_then(|count| first.checked_add(count)).is_none() {
+            return Err(Error::internal(format!("{}: its offsets are used up at {first}", stream.name)));
+        }
         let mut start = frame::begin(&mut self.staging.buf);
         let (mut part, mut offset) = (first, first);
         for event in events {
