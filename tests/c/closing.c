@@ -66,18 +66,6 @@ static void enqueue(const flowmesh_queue_t *queue, int count)
         OK(flowmesh_queue_enqueue(queue, flowmesh_view_str("x"), NULL, NULL, NULL, &error));
 }
 
-static flowmesh_client_t *open_on(const flowmesh_dispatcher_t *dispatcher)
-{
-    flowmesh_client_options_t *options = NULL;
-    flowmesh_client_t *client = NULL;
-    flowmesh_error_t *error = NULL;
-    OK(flowmesh_client_options_new(&options, &error));
-    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
-    OK(flowmesh_client_open(test_endpoint(), options, &client, &error));
-    flowmesh_client_options_free(options);
-    return client;
-}
-
 /* ---- A worker, in callbacks of others -------------------------------------------------------- */
 
 static void close_worker(struct seen *seen)
@@ -244,7 +232,7 @@ static void a_client_closes_although_a_producer_is_held_up(void **state)
     start(&seen);
     OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
     OK(flowmesh_dispatcher_fd(dispatcher, &watch.fd, &error));
-    flowmesh_client_t *client = open_on(dispatcher);
+    flowmesh_client_t *client = client_on(dispatcher);
     flowmesh_stream_t *stream = open_stream(client);
     flowmesh_producer_t *producer = producer_on(stream, on_reports, 1, &seen);
     send_one(producer);
@@ -293,7 +281,7 @@ static void the_timeout_comes_between_two_callbacks(void **state)
     (void)state;
     start(&seen);
     OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
-    flowmesh_client_t *client = open_on(dispatcher);
+    flowmesh_client_t *client = client_on(dispatcher);
     flowmesh_stream_t *stream = open_stream(client);
     flowmesh_producer_t *producer = producer_on(stream, on_slow_reports, MANY, &seen);
     for (int i = 0; i < MANY; i++)
@@ -338,7 +326,7 @@ static void a_closed_subscription_wakes_nobody(void **state)
     (void)state;
     OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
     OK(flowmesh_dispatcher_fd(dispatcher, &watch.fd, &error));
-    flowmesh_client_t *client = open_on(dispatcher);
+    flowmesh_client_t *client = client_on(dispatcher);
     flowmesh_stream_t *stream = open_stream(client);
     write_numbers(stream, 0, 3);
     OK(flowmesh_stream_subscribe(stream, NULL, on_messages, NULL, NULL, &subscription, &error));

@@ -14,18 +14,6 @@ static flowmesh_dispatcher_t *new_dispatcher(size_t threads)
     return dispatcher;
 }
 
-static flowmesh_client_t *client_on(const flowmesh_dispatcher_t *dispatcher)
-{
-    flowmesh_client_options_t *options = NULL;
-    flowmesh_client_t *client = NULL;
-    flowmesh_error_t *error = NULL;
-    OK(flowmesh_client_options_new(&options, &error));
-    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
-    OK(flowmesh_client_open(test_endpoint(), options, &client, &error));
-    flowmesh_client_options_free(options);
-    return client;
-}
-
 static struct call *start_health_check(const flowmesh_client_t *client)
 {
     flowmesh_error_t *error = NULL;

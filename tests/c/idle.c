@@ -48,12 +48,8 @@ struct idler {
 static struct idler idler_open(const flowmesh_dispatcher_t *dispatcher)
 {
     struct idler idler;
-    flowmesh_client_options_t *options = NULL;
     flowmesh_error_t *error = NULL;
-    OK(flowmesh_client_options_new(&options, &error));
-    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
-    OK(flowmesh_client_open(test_endpoint(), options, &idler.client, &error));
-    flowmesh_client_options_free(options);
+    idler.client = client_on(dispatcher);
     idler.stream = open_stream(idler.client);
     idler.queue = open_queue(idler.client);
     write_numbers(idler.stream, 0, 10);

@@ -88,6 +88,19 @@ static inline flowmesh_client_t *open_client(void)
     return client;
 }
 
+/* A client whose callbacks run on `dispatcher`. */
+static inline flowmesh_client_t *client_on(const flowmesh_dispatcher_t *dispatcher)
+{
+    flowmesh_client_options_t *options = NULL;
+    flowmesh_client_t *client = NULL;
+    flowmesh_error_t *error = NULL;
+    OK(flowmesh_client_options_new(&options, &error));
+    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
+    OK(flowmesh_client_open(test_endpoint(), options, &client, &error));
+    flowmesh_client_options_free(options);
+    return client;
+}
+
 static inline flowmesh_stream_t *open_stream(const flowmesh_client_t *client)
 {
     flowmesh_stream_t *stream = NULL;

@@ -579,8 +579,6 @@ static void on_closed(flowmesh_error_t *error, size_t count, void *user_data)
 
 static void an_event_loop_closes_without_waiting(void **state)
 {
-    flowmesh_client_options_t *options = NULL;
-    flowmesh_client_t *client = NULL;
     flowmesh_dispatcher_t *dispatcher = NULL;
     flowmesh_error_t *error = NULL;
     struct seen seen;
@@ -588,10 +586,7 @@ static void an_event_loop_closes_without_waiting(void **state)
     start(&seen);
     seen.leave = true;
     OK(flowmesh_dispatcher_new(0, &dispatcher, &error));
-    OK(flowmesh_client_options_new(&options, &error));
-    OK(flowmesh_client_options_set_dispatcher(options, dispatcher, &error));
-    OK(flowmesh_client_open(test_endpoint(), options, &client, &error));
-    flowmesh_client_options_free(options);
+    flowmesh_client_t *client = client_on(dispatcher);
     flowmesh_queue_t *queue = open_queue(client);
     enqueue(queue, 1);
     flowmesh_worker_t *worker = open_on_own(&seen, queue, dispatcher, 2);
