@@ -13,11 +13,14 @@ import collections
 import os
 import re
 import subprocess
+import sys
 import tempfile
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "client"))
+from run import Server, running  # noqa: E402
+
 RELEASE = HERE.parents[1] / "target" / "release"
 PARTS = [
     ("waiting and waking", r"futex|sched|epoll|eventfd|pthread_|idle|_raw_spin|finish_task|wake"),
@@ -44,33 +47,33 @@ def part(symbol, library):
 def profile(directory, work, embedded):
     bench = HERE / "build" / "bench"
     env = {**os.environ, "Q3_JOBS": "20000"}
-    server = None
-    address = f"embedded:{directory}/data"
-    if not embedded:
-        log = directory / "log"
-        with open(log, "wb") as out:
-            argv = [RELEASE / "flowmesh-server", "--listen", "127.0.0.1:0", "--data-dir", directory / "data"]
-            server = subprocess.Popen(argv, stderr=out)
-        while not (found := re.search(r"127\.0\.0\.1:\d+", log.read_text())):
-            time.sleep(0.05)
-        address = found[0]
-    peer = ["flowmesh_embedded" if embedded else "flowmesh", address, str(server.pid if server else 0)]
-    subprocess.run([bench, *peer, work[0]], check=True, env=env)
-    data = directory / "perf"
-    record = ["perf", "record", "-q", "-F", "4000", "-o", data]
-    pid = ["-p", str(server.pid)] if server else []
-    caller = [bench, *peer, work]
-    if server:
-        recorder = subprocess.Popen([*record, *pid], stderr=subprocess.DEVNULL)
-        own = ["perf", "record", "-q", "-F", "4000", "-o", directory / "perf-caller", *caller]
-        subprocess.run(own, check=True, env=env, stdout=subprocess.DEVNULL)
+
+    def prepare(*peer):
+        subprocess.run([bench, *peer, work[0]], check=True, env=env)
+
+    def call(*peer):
+        argv = [*record(directory / "caller.perf"), bench, *peer, work]
+        subprocess.run(argv, check=True, env=env, stdout=subprocess.DEVNULL)
+        return shares(directory / "caller.perf")
+
+    if embedded:
+        peer = ["flowmesh_embedded", f"embedded:{directory}/data", "0"]
+        prepare(*peer)
+        return {"caller": call(*peer)}
+    with running(Server, RELEASE / "flowmesh-server", directory, "always") as server:
+        pid = str(server.process.pid)
+        peer = ["flowmesh", server.tcp, pid]
+        prepare(*peer)
+        argv = [*record(directory / "server.perf"), "-p", pid]
+        recorder = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+        caller = call(*peer)
         recorder.terminate()
         recorder.wait()
-        server.terminate()
-        server.wait()
-        return {"server": shares(data), "caller": shares(directory / "perf-caller")}
-    subprocess.run([*record, *caller], check=True, env=env, stdout=subprocess.DEVNULL)
-    return {"caller": shares(data)}
+    return {"server": shares(directory / "server.perf"), "caller": caller}
+
+
+def record(data):
+    return ["perf", "record", "-q", "-F", "4000", "-o", data]
 
 
 def shares(data):
