@@ -9,8 +9,10 @@ mod read_only;
 
 use std::{
     collections::BTreeMap,
+    ffi::CString,
     fs, io,
-    os::unix::fs::FileExt,
+    mem::MaybeUninit,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -34,6 +36,10 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be taken in `dir`. A disk without an end has the largest number.
+    fn free(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 
     /// Called by threads in the background before they look what there is to do, so that a test can
     /// say when.
@@ -126,6 +132,19 @@ impl Disk for FileSystem {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let dir = CString::new(dir.as_os_str().as_bytes())?;
+        let mut found = MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: the path ends in a zero byte, and there is room for one result.
+        if unsafe { libc::statvfs(dir.as_ptr(), found.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call succeeded, so it has filled the result.
+        let found = unsafe { found.assume_init() };
+        #[allow(clippy::useless_conversion)] // the types differ between systems
+        Ok(u64::from(found.f_bavail).saturating_mul(u64::from(found.f_frsize)))
     }
 }
 

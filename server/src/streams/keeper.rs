@@ -34,6 +34,9 @@ const STEP: usize = 1 << 20;
 const SYNC_STEP: usize = 8 * STEP;
 /// The least that a segment is made with when the disk is nearly full.
 const SMALLEST: u64 = 64 << 10;
+/// A segment takes at most one part in so many of what the disk has left: the database and its log
+/// need space, too, and would find the disk full although most of it is only reserved.
+const RESERVED_PART: u64 = 4;
 const PAGE: u64 = 4096;
 
 /// See the module.
@@ -107,8 +110,7 @@ impl Keeper {
     /// large as the disk permits.
     pub fn make(&self, name: &str, wanted: u64) -> Result<(Arc<dyn File>, u64)> {
         let least = wanted.next_multiple_of(PAGE);
-        let due = self.work().size.max(least);
-        let mut size = due;
+        let mut size = self.due(least);
         loop {
             match self.create(name, size) {
                 Ok(file) => return Ok((file, size)),
@@ -126,6 +128,12 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// The size that the next segment ought to have, with room for at least `least` bytes.
+    fn due(&self, least: u64) -> u64 {
+        let permitted = self.home.free() / RESERVED_PART / PAGE * PAGE;
+        self.work().size.min(permitted.max(SMALLEST)).max(least)
     }
 
     fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn File>> {
@@ -191,8 +199,8 @@ impl Keeper {
             // that waits for the writer must not be touched.
             if std::mem::take(&mut work.prepare) && work.spare.is_none() {
                 work.busy = true;
-                let size = work.size;
                 drop(work);
+                let size = self.due(PAGE);
                 let spare = self.make_spare(size);
                 if spare.is_err() {
                     // The writer will make a segment itself, and report what prevents it. It must not

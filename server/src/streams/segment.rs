@@ -170,6 +170,11 @@ impl Home {
         self.disk.sync_dir(&self.dir)
     }
 
+    /// Bytes that the disk has left; one that does not tell is thought to have enough.
+    pub fn free(&self) -> u64 {
+        self.disk.free(&self.dir).unwrap_or(u64::MAX)
+    }
+
     /// Removes a file that nobody needs; what stays behind is removed at the next start.
     pub fn discard(&self, name: &str) {
         let _ = self.disk.remove(&self.path(name));

@@ -31,6 +31,8 @@ pub struct Faulty {
 pub struct Control {
     /// No space for anything.
     pub full: AtomicBool,
+    /// What is said to be left, where something is said.
+    pub free: Mutex<Option<u64>>,
     /// This many syncs of files fail.
     pub failing_syncs: AtomicUsize,
     /// This many syncs of directories fail; what they were to make durable may be so all the same.
@@ -85,6 +87,9 @@ impl Disk for Faulty {
             return Err(io::Error::other("input/output error"));
         }
         self.memory.sync_dir(dir)
+    }
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.control.free.lock().unwrap().unwrap_or(u64::MAX))
     }
 }
 
@@ -232,6 +237,18 @@ async fn a_full_disk_refuses_writes_loses_nothing_and_resumes() {
         assert_eq!(payloads(&reopened(&disk), &stream), stored);
         disk.control.full.store(false, SeqCst);
     }
+}
+
+#[tokio::test]
+async fn reserved_segments_leave_most_of_the_space_to_others() {
+    let disk = Arc::new(Faulty::default());
+    *disk.control.free.lock().unwrap() = Some(1 << 20);
+    let log = start(&disk, LogOptions::default());
+    log.append(&name("s"), vec![event(b"x")]).await.unwrap();
+    log.settle();
+    let size = |file: &String| disk.open(&Path::new("log").join(file)).unwrap().len().unwrap();
+    let files = disk.list(Path::new("log")).unwrap();
+    assert_eq!(files.iter().map(size).collect::<Vec<_>>(), [1 << 18; 2], "a segment and a spare: {files:?}");
 }
 
 #[tokio::test]
