@@ -80,7 +80,7 @@ stress: build ## Threads that use, cancel, close and free at random (SECONDS=60 
 	@$(MAKE) --no-print-directory -C tests/stress stress
 
 .PHONY: soak
-soak: build ## Load while connections break and the server is killed (SECONDS=3600 SEED=)
+soak: build ## Load while all around it fails: connections, server, disk, clock (SECONDS=3600 SEED=)
 	FLOWMESH_SERVER=$(abspath $(RELEASE))/flowmesh-server FLOWMESH_SOAK_SECONDS=$(or $(SECONDS),3600) \
 	FLOWMESH_SOAK_SEED=$(SEED) $(CARGO) test --test soak -- --ignored --nocapture
 

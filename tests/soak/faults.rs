@@ -4,18 +4,21 @@ use std::{fmt, time::Duration};
 
 use flowmesh_fault_proxy::{Proxy, random::Random};
 
-use crate::process::Server;
+use crate::{host::DiskError, process::Server};
 
 pub struct Faults {
     random: Random,
     connections: u64,
     kills: u64,
     stops: u64,
+    /// Times the disk began to fail; each is several calls.
+    disks: u64,
+    jumps: u64,
 }
 
 impl Faults {
     pub fn new(seed: u64) -> Self {
-        Self { random: Random::new(seed), connections: 0, kills: 0, stops: 0 }
+        Self { random: Random::new(seed), connections: 0, kills: 0, stops: 0, disks: 0, jumps: 0 }
     }
 
     /// How long until the next one.
@@ -26,7 +29,7 @@ impl Faults {
     /// The next fault. One of the connection may last until a later one ends it.
     pub fn next(&mut self, proxy: &Proxy, server: &mut Server) {
         let storm = format!("storm {} 200000", self.random.below(1 << 32));
-        let line = match self.random.below(20) {
+        let line = match self.random.below(24) {
             0 => {
                 self.kills += 1;
                 return server.restart("-KILL");
@@ -45,10 +48,31 @@ impl Faults {
             15 => "trickle both 700 1",
             16 => &storm,
             17 => "calm",
+            18 | 19 => {
+                self.disks += 1;
+                let error =
+                    if self.random.below(2) == 0 { DiskError::InputOutput } else { DiskError::NoSpace };
+                return server.host().fail_writes(1 + self.random.below(8), error);
+            }
+            20 | 21 => {
+                self.disks += 1;
+                return server.host().fail_syncs(1 + self.random.below(8));
+            }
+            22 => {
+                self.jumps += 1;
+                let seconds = self.jump();
+                return server.host().jump(seconds);
+            }
             _ => "flow both",
         };
         self.connections += 1;
         proxy.tell(line).expect("a command");
+    }
+
+    /// By how many seconds the clock moves: a correction, or an hour ahead. One back would have every
+    /// job wait for that long, and nobody here has the time.
+    fn jump(&mut self) -> i64 {
+        if self.random.below(4) == 0 { 3600 } else { self.random.below(41) as i64 - 20 }
     }
 
     /// No more of them.
@@ -63,7 +87,11 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { connections, kills, stops, .. } = self;
-        write!(f, "{connections} faults of connections, {kills} kills and {stops} stops of the server")
+        let Self { connections, kills, stops, disks, jumps, .. } = self;
+        write!(
+            f,
+            "{connections} faults of connections, {kills} kills and {stops} stops of the server, \
+             {disks} times a failing disk, {jumps} jumps of the clock"
+        )
     }
 }

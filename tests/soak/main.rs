@@ -1,10 +1,11 @@
 //! Load for as long as you like while everything around fails: connections are cut and stalled, the
-//! server is killed, stopped and started. At the end nothing that was acknowledged is missing, nothing
-//! came twice, and memory and descriptors are where they were.
+//! server is killed, stopped and started, its disk fails and its clock jumps. At the end nothing that
+//! was acknowledged is missing, nothing came twice, and memory and descriptors are where they were.
 //!
 //! `make soak SECONDS=3600 SEED=1`. Wants the server's binary in FLOWMESH_SERVER.
 
 mod faults;
+mod host;
 mod load;
 mod process;
 
@@ -65,11 +66,13 @@ fn nothing_is_lost() {
     let jobs = jobs.end(PATIENCE);
     let values = values.end();
     let (early, late) = (early.expect("a fifth of the time is over"), Usage::of(std::process::id()));
+    let failed = server.host().failed();
     println!(
-        "soak: {messages}\nsoak: {jobs}\nsoak: {values}\nsoak: {faults}\n\
+        "soak: {messages}\nsoak: {jobs}\nsoak: {values}\nsoak: {faults}, {failed} writes and syncs failed\n\
          soak: this process after a fifth: {early}, at the end: {late}; the server at the end: {}",
         Usage::of(server.id())
     );
+    assert!(failed > 0 || time < Duration::from_secs(60), "the server does not ask the host's library");
     assert!(late.descriptors <= early.descriptors + 16, "descriptors are lost");
     assert!(late.resident_kib <= early.resident_kib * 2 + (64 << 10), "memory grows");
 }

@@ -8,8 +8,21 @@ use std::{
     thread,
 };
 
+use crate::host::Host;
+
+/// What stands in the complaints of a server whose disk fails.
+const OF_THE_DISK: [&str; 6] = [
+    "(os error 5)",
+    "(os error 28)",
+    "disk I/O error",
+    "disk is full",
+    "failed sync",
+    "a call ended with INTERNAL",
+];
+
 /// A server that can be started again on the same address and data.
 pub struct Server {
+    host: Host,
     data: PathBuf,
     address: String,
     child: Child,
@@ -18,25 +31,33 @@ pub struct Server {
 impl Server {
     pub fn start(dir: &Path) -> Self {
         let data = dir.join("data");
-        let (child, address) = spawn(&data, "127.0.0.1:0");
-        Self { data, address, child }
+        let host = Host::new(dir);
+        let (child, address) = spawn(&host, &data, "127.0.0.1:0");
+        Self { host, data, address, child }
     }
 
     pub fn address(&self) -> &str {
         &self.address
     }
 
+    /// What it runs on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Ends it by a signal, and starts it again.
+    /// Ends it by a signal, and starts it again. Its disk works then: on one that does not, it would
+    /// end with an error, as it should.
     pub fn restart(&mut self, signal: &str) {
+        self.host.mend();
         let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(kill.expect("kill").success());
         let status = self.child.wait().expect("it ends");
         assert!(signal == "-KILL" || status.success(), "an orderly stop: {status}");
-        (self.child, self.address) = spawn(&self.data, &self.address);
+        (self.child, self.address) = spawn(&self.host, &self.data, &self.address);
     }
 }
 
@@ -50,9 +71,11 @@ impl Drop for Server {
 
 /// Starts the binary and waits until it listens.
 #[expect(clippy::zombie_processes, reason = "who starts it waits for it; a failed start ends the test")]
-fn spawn(data: &Path, address: &str) -> (Child, String) {
+fn spawn(host: &Host, data: &Path, address: &str) -> (Child, String) {
     let binary = std::env::var_os("FLOWMESH_SERVER").expect("FLOWMESH_SERVER names the server's binary");
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    host.carry(&mut command);
+    let mut child = command
         .args(["--listen", address, "--data-dir"])
         .arg(data)
         .stdout(Stdio::null())
@@ -67,9 +90,11 @@ fn spawn(data: &Path, address: &str) -> (Child, String) {
         all.push_str(&line);
         if let Some((_, rest)) = line.split_once("listening on ") {
             let address = rest.split_whitespace().next().expect("an address").to_owned();
-            // What it says from now on matters when it complains.
+            // What it says from now on matters when it complains of more than its disk.
             thread::spawn(move || {
-                let complaint = |line: &String| line.contains("ERROR");
+                let complaint = |line: &String| {
+                    line.contains("ERROR") && !OF_THE_DISK.iter().any(|text| line.contains(text))
+                };
                 log.lines()
                     .map_while(Result::ok)
                     .filter(complaint)
