@@ -195,7 +195,8 @@
  * sleep while there is nothing to do. What waits for jobs asks again every 20 s, as no server waits
  * longer; with FLOWMESH_POLL_SAFE up to five times a second. No other timer wakes an idle library.
  * A thread that makes blocking calls alone looks for each reply for up to 60 us before it sleeps, as long
- * as that is measured to be quicker, and never where there is one processor.
+ * as that is measured to be quicker, and never where there is one processor or
+ * flowmesh_client_options_set_spin forbids it.
  *
  * It changes no signal handler, raises no SIGPIPE, prints nothing and has no constructors or exit
  * hooks. exit and return from main need no preparation, whatever is under way, also in a callback;
@@ -1277,6 +1278,15 @@ FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_client_options_set_fsync(const flowmesh_client_options_t *options,
                                                     flowmesh_fsync_t policy,
                                                     flowmesh_error_t **FLOWMESH_NULLABLE error);
+
+// Whether a blocking call may look for its reply, for up to 60 microseconds, before it sleeps (default
+// true). The only blocking call of the process does so, where there is more than one processor and as
+// long as it is measured to be quicker; such a call then uses the processor all the time. False spares
+// the processor, for power or for others. Asynchronous calls always sleep.
+FLOWMESH_MUST_CHECK
+flowmesh_status_t flowmesh_client_options_set_spin(const flowmesh_client_options_t *options,
+                                                   bool spin,
+                                                   flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Embedded endpoints: whether calls that need a stream, queue or store create it (default true).
 // With false such calls end with FLOWMESH_NOT_FOUND where there is none.

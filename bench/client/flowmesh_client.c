@@ -1,6 +1,8 @@
 /* flowmesh_client.c: what is compared with grpc_client.cc, through flowmesh.h.
  *   flowmesh_client ENDPOINT load MESSAGES          stores what get and subscribe read
  *   flowmesh_client ENDPOINT get|health SECONDS
+ *   flowmesh_client ENDPOINT asleep SECONDS         get, by a client that must not spin
+ *   flowmesh_client ENDPOINT threads N SECONDS      get, on so many threads at once
  *   flowmesh_client ENDPOINT subscribe MESSAGES
  *   flowmesh_client ENDPOINT write EVENTS_PER_CALL SECONDS
  *   flowmesh_client ENDPOINT idle SUBSCRIPTIONS     connects, subscribes, says so, waits for EOF
@@ -23,13 +25,14 @@ static void must(flowmesh_status_t status, const char *what)
         die(what, flowmesh_error_message(error));
 }
 
-static flowmesh_client_t *open_client(const char *endpoint)
+static flowmesh_client_t *open_client(const char *endpoint, bool spin)
 {
     flowmesh_client_options_t *options = NULL;
     flowmesh_client_t *client = NULL;
     must(flowmesh_client_options_new(&options, &error), "options");
     /* The server runs without syncing; an embedded engine must be like it. */
     must(flowmesh_client_options_set_fsync(options, FLOWMESH_FSYNC_NONE, &error), "fsync");
+    must(flowmesh_client_options_set_spin(options, spin, &error), "spin");
     must(flowmesh_client_open(endpoint, options, &client, &error), endpoint);
     flowmesh_client_options_free(options);
     must(flowmesh_client_connect(client, 10000, &error), endpoint);
@@ -207,14 +210,19 @@ static void idle(flowmesh_client_t *client, size_t count)
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        die("usage", "flowmesh_client ENDPOINT load|get|health|subscribe|write|idle|connect ...");
-    flowmesh_client_t *client = open_client(argv[1]);
+        die("usage", "flowmesh_client ENDPOINT "
+                     "load|get|asleep|threads|health|subscribe|write|idle|connect ...");
     const char *work = argv[2];
+    flowmesh_client_t *client = open_client(argv[1], strcmp(work, "asleep") != 0);
     if (strcmp(work, "load") == 0) {
         load(client, atoll(argv[3]));
-    } else if (strcmp(work, "get") == 0) {
+    } else if (strcmp(work, "get") == 0 || strcmp(work, "asleep") == 0) {
         flowmesh_kv_t *store = open_store(client);
         repeat(call_get, store, atof(argv[3]), 1);
+        flowmesh_kv_free(store);
+    } else if (strcmp(work, "threads") == 0 && argc == 5) {
+        flowmesh_kv_t *store = open_store(client);
+        repeat_on((size_t)atoll(argv[3]), call_get, store, atof(argv[4]));
         flowmesh_kv_free(store);
     } else if (strcmp(work, "health") == 0) {
         repeat(call_health, client, atof(argv[3]), 1);

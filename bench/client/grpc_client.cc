@@ -1,5 +1,6 @@
 // grpc_client.cc: the same work through grpc++'s blocking stubs, generated from the same proto.
 //   grpc_client ENDPOINT get|health SECONDS
+//   grpc_client ENDPOINT threads N SECONDS         get, on so many threads at once
 //   grpc_client ENDPOINT subscribe MESSAGES
 //   grpc_client ENDPOINT write EVENTS_PER_CALL SECONDS
 //   grpc_client ENDPOINT idle 0                    connects, says so, waits for EOF
@@ -142,16 +143,20 @@ void subscribe(const std::shared_ptr<grpc::Channel> &channel, long messages)
 int main(int argc, char **argv)
 {
     if (argc < 4)
-        die("usage", "grpc_client ENDPOINT get|health SECONDS | subscribe N | write BATCH SECONDS");
+        die("usage", "grpc_client ENDPOINT get|health SECONDS | threads N SECONDS | subscribe N | "
+                     "write BATCH SECONDS");
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
     auto channel = grpc::CreateCustomChannel(argv[1], credentials(), arguments);
     std::string work = argv[2];
-    if (work == "get") {
+    if (work == "get" || (work == "threads" && argc == 5)) {
         Get get{pb::KVService::NewStub(channel), {}};
         set_path(get.request.mutable_resource_path(), "kv", STORE);
         get.request.set_key(KEY);
-        repeat(Get::call, &get, atof(argv[3]), 1);
+        if (work == "get")
+            repeat(Get::call, &get, atof(argv[3]), 1);
+        else
+            repeat_on(atol(argv[3]), Get::call, &get, atof(argv[4]));
     } else if (work == "health") {
         Health health{pb::HealthService::NewStub(channel)};
         repeat(Health::call, &health, atof(argv[3]), 1);

@@ -3,6 +3,7 @@
 #ifndef MEASURE_H
 #define MEASURE_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,6 +120,51 @@ static inline void repeat(void (*call)(void *), void *with, double seconds, doub
         before = after;
     }
     meter_report(&m, (double)m.count * weight);
+}
+
+/* One of the threads that call at the same time. */
+struct repeater {
+    void (*call)(void *);
+    void *with;
+    uint64_t until, calls;
+};
+
+static inline void *repeater_run(void *with)
+{
+    struct repeater *r = (struct repeater *)with;
+    while (now_ns() < r->until) {
+        r->call(r->with);
+        r->calls++;
+    }
+    return NULL;
+}
+
+/* Repeats `call`, with the same argument, on `threads` at once until `seconds` are over; reports
+ * the calls of all of them. */
+static inline void repeat_on(size_t threads, void (*call)(void *), void *with, double seconds)
+{
+    struct repeater *all = (struct repeater *)calloc(threads, sizeof *all);
+    pthread_t *ids = (pthread_t *)calloc(threads, sizeof *ids);
+    struct meter m;
+    if (!all || !ids)
+        die("measure", "out of memory");
+    call(with);
+    meter_start(&m);
+    for (size_t i = 0; i < threads; i++) {
+        all[i].call = call;
+        all[i].with = with;
+        all[i].until = m.started + (uint64_t)(seconds * 1e9);
+        if (pthread_create(&ids[i], NULL, repeater_run, &all[i]))
+            die("measure", "no thread");
+    }
+    uint64_t calls = 0;
+    for (size_t i = 0; i < threads; i++) {
+        pthread_join(ids[i], NULL);
+        calls += all[i].calls;
+    }
+    meter_report(&m, (double)calls);
+    free(all);
+    free(ids);
 }
 
 #endif

@@ -29,6 +29,9 @@ OURS = BUILD / "flowmesh_client"
 COUNTED = BUILD / "flowmesh_counted"
 RAW = BUILD / "raw"
 BATCHES = [1, 10, 100, 1000]
+THREADS = [1, 4, 16]
+# Spinning is meant to halve it where there is a processor for that.
+GET_GOALS = {"free": 0.5, "pinned": 0.9}
 
 
 class Server:
@@ -135,6 +138,8 @@ class Bench:
             cells = []
             if "get" in self.settings.what:
                 cells += self.get_cells(server, raw_tcp, raw_unix, embedded)
+            if "threads" in self.settings.what:
+                cells += self.threads_cells(server)
             if "subscribe" in self.settings.what:
                 cells += self.subscribe_cells(server, embedded)
             if "write" in self.settings.what:
@@ -161,6 +166,9 @@ class Bench:
                 contenders.append(((who, where, "get"), program, address, server))
         for who, program in self.clients():
             contenders.append(((who, "tcp", "health"), program, server.tcp, server))
+        # The same calls without looking for the reply.
+        for where, address in (("tcp", server.tcp), ("unix", server.unix)):
+            contenders.append((("flowmesh", where, "asleep"), OURS, address, server))
         for work in ("get", "health"):
             contenders.append((("flowmesh", "embedded", work), OURS, embedded, None))
 
@@ -178,6 +186,16 @@ class Bench:
                 name = (group, who, where, work)
                 cells.append((name, cell(program, address, work, other, cpus)))
         return cells
+
+    def threads_cells(self, server):
+        def cell(program, threads):
+            return lambda: measure(program, server.tcp, "threads", threads, self.settings.seconds)
+
+        return [
+            ((f"threads {threads}", who), cell(program, threads))
+            for threads in THREADS
+            for who, program in self.clients()
+        ]
 
     def subscribe_cells(self, server, embedded):
         cells = [(who, "tcp", program, server.tcp) for who, program in self.clients()]
@@ -212,6 +230,8 @@ class Bench:
         if "get" in self.settings.what:
             self.show_get("free", "Blocking calls, one thread, free")
             self.show_get("pinned", "Blocking calls, one thread, client and server on one CPU")
+        if "threads" in self.settings.what:
+            self.show_threads()
         if "subscribe" in self.settings.what:
             self.show_subscribe()
         if "write" in self.settings.what:
@@ -219,13 +239,14 @@ class Bench:
 
     def show_get(self, group, title):
         head("p50 us | p99 us | client CPU us | p50 to grpc++ (goal)", title)
-        goal = group == "free"
         for who, where, work in [
             ("raw", "tcp", "get"),
             ("flowmesh", "tcp", "get"),
+            ("flowmesh", "tcp", "asleep"),
             ("grpc++", "tcp", "get"),
             ("raw", "unix", "get"),
             ("flowmesh", "unix", "get"),
+            ("flowmesh", "unix", "asleep"),
             ("grpc++", "unix", "get"),
             ("flowmesh", "tcp", "health"),
             ("grpc++", "tcp", "health"),
@@ -239,10 +260,26 @@ class Bench:
                 times = self.ratio((group, "grpc++", "tcp", work), cell, "p50_us")
                 against = judged(times, ">=", {"get": 10, "health": 40}[work], "x faster than tcp")
             elif who == "flowmesh":
-                share = self.ratio(cell, (group, "grpc++", where, work), "p50_us")
-                against = judged(share, "<=", 1.0 if goal and work == "get" else None)
-            name = "64 B ping-pong" if who == "raw" else work
+                same = "health" if work == "health" else "get"
+                share = self.ratio(cell, (group, "grpc++", where, same), "p50_us")
+                against = judged(share, "<=", GET_GOALS[group] if work == "get" else None)
+            name = {"raw": "64 B ping-pong"}.get(who, {"asleep": "get without spinning"}.get(work, work))
             row(f"{who} {where}, {name}", *figures, against)
+
+    def show_threads(self):
+        title = "Blocking gets on threads that share a client: calls/s (client CPU us per call)"
+        head("flowmesh | grpc++ | calls/s ratio (goal) | CPU ratio", title, "threads")
+        for threads in THREADS:
+            self.show_pair(f"threads {threads}", str(threads), 1.4 if threads == 16 else None)
+
+    def show_pair(self, group, name, goal):
+        """Ours beside theirs, by rate and CPU."""
+        mine, theirs = (group, "flowmesh"), (group, "grpc++")
+        cells = [
+            f"{number(self.median(c, 'rate'))} ({number(self.median(c, 'cpu_us'))})" for c in (mine, theirs)
+        ]
+        against = judged(self.ratio(mine, theirs, "rate"), ">=", goal)
+        row(name, *cells, against, judged(self.ratio(mine, theirs, "cpu_us"), "<=", None))
 
     def show_subscribe(self):
         title = f"Subscription, {self.settings.messages:,} stored messages of 256 B"
@@ -269,14 +306,7 @@ class Bench:
         title = "Writes, one call at a time, 256 B events: events/s (client CPU us per event)"
         head("flowmesh | grpc++ | events/s ratio (goal) | CPU ratio", title, "events per call")
         for batch in BATCHES:
-            mine, theirs = (f"write {batch}", "flowmesh"), (f"write {batch}", "grpc++")
-            cells = [
-                f"{number(self.median(c, 'rate'))} ({number(self.median(c, 'cpu_us'))})"
-                for c in (mine, theirs)
-            ]
-            goal = 1.3 if batch >= 100 else None
-            against = judged(self.ratio(mine, theirs, "rate"), ">=", goal)
-            row(str(batch), *cells, against, judged(self.ratio(mine, theirs, "cpu_us"), "<=", None))
+            self.show_pair(f"write {batch}", str(batch), 1.3 if batch >= 100 else None)
 
 
 def head(columns, title, first="client"):
@@ -308,17 +338,18 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", help="get, subscribe, write (default: all)")
+    parser.add_argument("what", nargs="*", help="get, threads, subscribe, write (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each timed cell")
     parser.add_argument("--messages", type=int, default=500_000, help="stored for a subscription")
     parser.add_argument("--lib", default=HERE.parents[1] / "target" / "release", type=Path)
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="for data directories")
     settings = parser.parse_args()
-    unknown = set(settings.what) - {"get", "subscribe", "write"}
+    every = ["get", "threads", "subscribe", "write"]
+    unknown = set(settings.what) - set(every)
     if unknown:
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
-    settings.what = settings.what or ["get", "subscribe", "write"]
+    settings.what = settings.what or every
     settings.lib = settings.lib.resolve()
     settings.server = settings.lib / "flowmesh-server"
     subprocess.run(["make", "-s", "-C", HERE, f"LIB={settings.lib}"], check=True)

@@ -45,6 +45,7 @@ struct client_options {
     std::optional<milliseconds> connect_timeout = std::nullopt;
     std::optional<std::size_t> max_message_bytes = std::nullopt;
     std::optional<flowmesh::fsync> fsync = std::nullopt;
+    std::optional<bool> spin = std::nullopt;
     std::optional<bool> create = std::nullopt;
     bool test_clock = false;
     // nullptr: a thread of the library.
@@ -70,6 +71,7 @@ struct client_settings : settings<flowmesh_client_options_t, flowmesh_client_opt
         set_if(flowmesh_client_options_set_max_message_bytes, from.max_message_bytes);
         if (from.fsync)
             set(flowmesh_client_options_set_fsync, static_cast<flowmesh_fsync_t>(*from.fsync));
+        set_if(flowmesh_client_options_set_spin, from.spin);
         set_if(flowmesh_client_options_set_create, from.create);
         set(flowmesh_client_options_set_test_clock, from.test_clock);
         set_if(flowmesh_client_options_set_dispatcher, from.dispatcher);

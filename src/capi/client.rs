@@ -168,6 +168,20 @@ pub extern "C" fn flowmesh_client_options_set_fsync(
     })
 }
 
+/// Whether a blocking call may look for its reply, for up to 60 microseconds, before it sleeps (default
+/// true). The only blocking call of the process does so, where there is more than one processor and as
+/// long as it is measured to be quicker; such a call then uses the processor all the time. False spares
+/// the processor, for power or for others. Asynchronous calls always sleep.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn flowmesh_client_options_set_spin(
+    options: Option<&flowmesh_client_options_t>,
+    spin: bool,
+    error: NullableError<'_>,
+) -> flowmesh_status_t {
+    guard::call(error, || change(options, |o| o.spin = spin))
+}
+
 /// Embedded endpoints: whether calls that need a stream, queue or store create it (default true).
 /// With false such calls end with FLOWMESH_NOT_FOUND where there is none.
 #[must_use]

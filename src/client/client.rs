@@ -198,7 +198,7 @@ impl Client {
         match &self.0.source {
             Source::Embedded(_) => self.wait(operation),
             Source::Remote(_) if self.is_closed() => Err(self.0.closed_error()),
-            Source::Remote(_) => self.0.generation.driver()?.block_on(operation)?,
+            Source::Remote(_) => self.0.generation.driver()?.block_on(operation, self.0.options.spin)?,
         }
     }
 

@@ -48,6 +48,9 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Largest reply accepted, in bytes.
     pub max_message_bytes: usize,
+    /// Whether a blocking call may look for its reply, for some microseconds, before it sleeps. See
+    /// [`crate::client`].
+    pub spin: bool,
     /// Embedded only: when writes are on disk. Who opens a directory first decides.
     pub fsync: Fsync,
     /// Embedded only: whether calls that need a stream, queue or store create it. Who opens a
@@ -69,6 +72,7 @@ impl Default for ClientOptions {
             timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(10),
             max_message_bytes: 256 << 20,
+            spin: true,
             fsync: Fsync::Always,
             create: true,
             test_clock: false,

@@ -121,8 +121,8 @@ impl Driver {
         &self.handle
     }
 
-    /// Runs `future` to its end while the calling thread waits.
-    pub fn block_on<F>(&self, future: F) -> Result<F::Output>
+    /// Runs `future` to its end while the calling thread waits, which may `spin` to be quicker.
+    pub fn block_on<F>(&self, future: F, spin: bool) -> Result<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -133,7 +133,10 @@ impl Driver {
             return match &*runtime {
                 Some(runtime) => {
                     let future = pin!(future);
-                    Ok(park::elsewhere(|| runtime.block_on(self.spin.watch(future))))
+                    Ok(park::elsewhere(|| match spin {
+                        true => runtime.block_on(self.spin.watch(future)),
+                        false => runtime.block_on(future),
+                    }))
                 }
                 None => Err(shut_down()),
             };

@@ -85,6 +85,7 @@ static void null_for_clients(void **state)
     REFUSES("options", flowmesh_client_options_set_connect_timeout_ms(NULL, 1, &error));
     REFUSES("options", flowmesh_client_options_set_max_message_bytes(NULL, 1 << 20, &error));
     REFUSES("options", flowmesh_client_options_set_fsync(NULL, FLOWMESH_FSYNC_NONE, &error));
+    REFUSES("options", flowmesh_client_options_set_spin(NULL, true, &error));
     REFUSES("options", flowmesh_client_options_set_create(NULL, true, &error));
     REFUSES("options", flowmesh_client_options_set_test_clock(NULL, true, &error));
     OK(flowmesh_client_options_new(&options, &error));

@@ -26,6 +26,7 @@ static void options_are_copied(void **state)
     OK(flowmesh_client_options_set_timeout_ms(options, -1, &error));
     OK(flowmesh_client_options_set_connect_timeout_ms(options, 1000, &error));
     OK(flowmesh_client_options_set_max_message_bytes(options, 1 << 20, &error));
+    OK(flowmesh_client_options_set_spin(options, false, &error));
     OK(flowmesh_client_options_set_fsync(options, FLOWMESH_FSYNC_NONE, &error));
     OK(flowmesh_client_options_set_create(options, true, &error));
     OK(flowmesh_client_options_set_auth_token(options, "", &error));
