@@ -21,7 +21,7 @@ pub fn spawned_work_is_driven() {
         let caller = driver.clone();
         let caller = thread::spawn(move || {
             for _ in 0..2 {
-                caller.block_on(OneWake::default()).expect("it runs");
+                caller.block_on(OneWake::default(), true).expect("it runs");
             }
         });
         let runner = driver.clone();
@@ -45,7 +45,7 @@ pub fn work_that_comes_late_is_driven() {
     check(|| {
         let driver = start();
         let other = driver.clone();
-        let caller = thread::spawn(move || other.block_on(OneWake::default()).expect("it runs"));
+        let caller = thread::spawn(move || other.block_on(OneWake::default(), true).expect("it runs"));
         let other = driver.clone();
         let runner = thread::spawn(move || other.drive(OneWake::default()));
         let task = driver.spawn(OneWake::default()).expect("it runs");
@@ -68,7 +68,7 @@ pub fn every_caller_gets_its_answer() {
                 let (sender, receiver) = oneshot::channel();
                 let answering = thread::spawn(move || sender.send(number).expect("somebody listens"));
                 thread::spawn(move || {
-                    assert_eq!(driver.block_on(receiver).expect("it runs"), Ok(number));
+                    assert_eq!(driver.block_on(receiver, true).expect("it runs"), Ok(number));
                     answering.join().expect("no panics");
                 })
             })
@@ -90,7 +90,7 @@ pub fn a_stop_leaves_nobody_waiting() {
                 thread::spawn(move || {
                     if number == 0 {
                         // Either answer is right.
-                        let _ = driver.block_on(OneWake::default());
+                        let _ = driver.block_on(OneWake::default(), true);
                     } else {
                         driver.drive(OneWake::default());
                     }
@@ -102,7 +102,7 @@ pub fn a_stop_leaves_nobody_waiting() {
         if let Ok(task) = task {
             assert!(park::wait(task).is_err(), "what is left is dropped, and says so");
         }
-        assert!(driver.block_on(OneWake::default()).is_err());
+        assert!(driver.block_on(OneWake::default(), true).is_err());
         for thread in threads {
             thread.join().expect("no panics");
         }
