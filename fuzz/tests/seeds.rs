@@ -88,7 +88,8 @@ fn replay(name: &str) {
         println!("{data:?}");
         (target.run)(&data);
     }
-    let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    // The lock must be free again when this panics.
+    let panics = PANICS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert!(panics.is_empty(), "{panics:?}");
 }
 
