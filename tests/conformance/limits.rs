@@ -42,6 +42,23 @@ rules! {
         assert_eq!(code(w.kv().set(set_of(1001)).await), Code::ResourceExhausted);
     }
 
+    async fn who_sends_too_much_is_told_the_limit_and_not_to_try_again(w) {
+        let w = w.restart(|s| s.max_message_bytes = 1000).await;
+        let refusal = w.kv().set(set_of(1001)).await.unwrap_err();
+        assert_eq!(
+            refusal.message(),
+            "the request has 1001 bytes: the limit of the server is 1000 (--max-message-bytes)"
+        );
+        let pushback = |refusal: &tonic::Status| {
+            refusal.metadata().get("grpc-retry-pushback-ms").map(|v| v.as_bytes().to_vec())
+        };
+        assert_eq!(pushback(&refusal).as_deref(), Some(&b"-1"[..]));
+        // Another refusal leaves it to the client.
+        let mut nameless = set_of(100);
+        nameless.key.clear();
+        assert_eq!(pushback(&w.kv().set(nameless).await.unwrap_err()), None);
+    }
+
     async fn a_page_of_messages_stays_below_4_mib_and_paging_reads_all(w) {
         for _ in 0..5 {
             w.write("s", &[&filler(MIB + MIB / 2)]).await;

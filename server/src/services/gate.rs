@@ -15,17 +15,22 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status, body::Body, metadata::MetadataValue};
 use tower::Service;
 
 use super::{journal::Entry, service_name};
 use crate::{
     Error,
     access::{Authority, Caller},
+    limits,
 };
 
 /// Texts above this are cut: a status travels in headers, and clients limit those.
 const MAX_TEXT: usize = 1024;
+
+/// How gRPC tells a client when to try again; a negative number says never. Other limits may be kept
+/// a moment later, but a request never becomes smaller.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Services that anybody may call: whether a server lives is no secret.
 const OPEN: [&str; 2] = ["flowmesh.v1.HealthService", "grpc.health.v1.Health"];
@@ -159,13 +164,13 @@ fn text_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
-/// Replaces the code of a refused request where the gRPC library's is not the contract's.
+/// Replaces the code of a refused request where the gRPC library's is not ours.
 fn correct(reply: Response<Body>) -> Response<Body> {
     let Some(status) = reply.extensions().get::<Status>() else { return reply };
     let ours = status.source().is_some_and(|e| e.is::<Error>());
     let code = match status.code() {
         // No service of ours uses it: a request above the limit.
-        Code::OutOfRange => Code::ResourceExhausted,
+        Code::OutOfRange => return too_large(status.message()).into_http(),
         // Not a failed engine, so a request without a whole message in it.
         Code::Internal if !ours => Code::InvalidArgument,
         code => code,
@@ -177,4 +182,18 @@ fn correct(reply: Response<Body>) -> Response<Body> {
     let whole_characters = |&end: &usize| text.is_char_boundary(end);
     let end = (0..=text.len().min(MAX_TEXT)).rev().find(whole_characters).unwrap_or(0);
     Status::new(code, &text[..end]).into_http()
+}
+
+/// The refusal of a request above the limit. The gRPC library keeps the two sizes in its text only:
+/// what the request has, and what it may have.
+fn too_large(text: &str) -> Status {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+    let mut status = match (numbers.next(), numbers.next()) {
+        (Some(size), Some(limit)) => {
+            limits::exhausted(format_args!("the request has {size} bytes"), "--max-message-bytes", limit)
+        }
+        _ => Status::resource_exhausted(format!("{text} (--max-message-bytes)")),
+    };
+    status.metadata_mut().insert(PUSHBACK, MetadataValue::from_static("-1"));
+    status
 }
