@@ -28,6 +28,8 @@ pub mod limits;
 pub mod net;
 #[cfg(feature = "net")]
 pub mod offline;
+#[cfg(feature = "net")]
+pub mod operator_file;
 #[cfg(test)]
 mod powercut;
 pub mod resource;

@@ -123,15 +123,16 @@ async fn run(settings: &InForce, certificates: Option<CertificateFiles>, engine:
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(e), _) | (_, Err(e)) => return fail(FAILED, &e),
     };
-    let authority: Option<Arc<dyn Authority>> = match settings.tokens.as_deref().map(access::keep).transpose()
-    {
-        Ok(None) => None,
-        Ok(Some(tokens)) => Some(tokens),
-        Err(e) => {
-            engine.close();
-            tracing::error!("the token file is not good: {e}");
-            return ExitCode::from(BAD_TOKENS);
-        }
+    let authority: Option<Arc<dyn Authority>> = match &settings.tokens {
+        None => None,
+        Some(file) => match access::keep(file) {
+            Ok(tokens) => Some(tokens),
+            Err(e) => {
+                engine.close();
+                tracing::error!("the token file {} is not good: {e}", file.display());
+                return ExitCode::from(BAD_TOKENS);
+            }
+        },
     };
     let certificates = match certificates.map(keep_certificates).transpose() {
         Ok(certificates) => certificates,

@@ -5,7 +5,6 @@
 
 use std::{
     fmt::Display,
-    fs,
     num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
@@ -17,6 +16,7 @@ use flowmesh_server::{
     FsyncPolicy,
     limits::Limits,
     net::{Address, CertificateFiles},
+    operator_file,
     services::DEFAULT_MAX_MESSAGE_BYTES,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -167,7 +167,7 @@ impl Settings {
     /// # Errors
     /// It cannot be read, or is not such a file; the text says where.
     pub fn read(file: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let text = operator_file::read_text(file).map_err(|e| format!("{}: {e}", file.display()))?;
         let settings: Self = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
         if settings.max_message_bytes == Some(0) {
             return Err(format!("{}: max_message_bytes must be above 0", file.display()));

@@ -1,10 +1,13 @@
 //! Keeps the list in force up to date: reads the file again when it changes or the operator says
 //! so, and ends tokens when they expire. Between those, it sleeps.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use super::{BadTokenFile, Tokens, file::parse};
-use crate::watch::{Cause, Watch};
+use crate::{
+    operator_file,
+    watch::{Cause, Watch},
+};
 
 /// Reads `file`, puts its tokens in force, and keeps them up to date in a task of the present
 /// runtime.
@@ -15,7 +18,7 @@ use crate::watch::{Cause, Watch};
 pub fn keep(file: &Path) -> Result<Arc<Tokens>, BadTokenFile> {
     let mut watch = Watch::on([file])?;
     let tokens = Arc::new(Tokens::default());
-    let text = fs::read_to_string(file)?;
+    let text = operator_file::read_text(file)?;
     tokens.replace(parse(&text)?);
     let (kept, file) = (tokens.clone(), file.to_owned());
     tokio::spawn(async move {
@@ -39,7 +42,7 @@ pub fn keep(file: &Path) -> Result<Arc<Tokens>, BadTokenFile> {
 
 /// Reads the file again. What has not changed since the `last` time is told only to who asked.
 fn reload(tokens: &Tokens, file: &Path, cause: Cause, last: &mut Result<String, io::ErrorKind>) {
-    let text = fs::read_to_string(file);
+    let text = operator_file::read_text(file);
     let seen = text.as_ref().map(String::clone).map_err(io::Error::kind);
     if seen == *last && cause == Cause::Change {
         return;

@@ -113,6 +113,11 @@ fn refused(args: &[&str]) -> (i32, String) {
     (status.code().expect("an exit code"), log)
 }
 
+/// A pipe that nobody writes to.
+fn make_pipe(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
+}
+
 fn data(dir: &TempDir) -> PathBuf {
     dir.path().join("data")
 }

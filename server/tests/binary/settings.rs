@@ -103,6 +103,11 @@ fn a_file_that_is_not_good_is_wrong_usage_and_says_where() {
     let (code, log) = refused(&["--config", "/no/such/file"]);
     assert_eq!(code, 2);
     assert!(log.contains("/no/such/file"), "{log}");
+    let pipe = dir.path().join("pipe");
+    make_pipe(&pipe);
+    let (code, log) = refused(&["--config", text(&pipe)]);
+    assert_eq!(code, 2);
+    assert!(log.contains(&format!("{}: is no regular file", text(&pipe))), "{log}");
 }
 
 #[test]

@@ -155,6 +155,10 @@ fn files_that_cannot_be_used_at_the_start_are_exit_code_6() {
     let (status, log) = files.start(&[]).wait();
     assert_eq!(status.code(), Some(6), "{log}");
     assert!(log.contains("cert.pem: No such file"), "{log}");
+    make_pipe(&files.path("cert.pem"));
+    let (status, log) = files.start(&[]).wait();
+    assert_eq!(status.code(), Some(6), "{log}");
+    assert!(log.contains("cert.pem: is no regular file"), "{log}");
 }
 
 #[test]

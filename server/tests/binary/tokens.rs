@@ -223,7 +223,33 @@ fn a_bad_file_at_the_start_is_exit_code_5() {
     let (mut server, _) = start_for(&dir, "[[token]]\nsha256 = \"fm_0123\"\n");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(5), "{log}");
-    assert!(log.contains("token file") && !log.contains("fm_0123"), "{log}");
+    let named = format!("the token file {} is not good: ", text(&dir.path().join("tokens.toml")));
+    assert!(log.contains(&named) && !log.contains("fm_0123"), "{log}");
+    let gone = text(&dir.path().join("gone")).to_owned();
+    let (code, log) =
+        refused(&["--listen", "127.0.0.1:0", "--data-dir", text(&data(&dir)), "--tokens", &gone]);
+    assert_eq!(code, 5, "{log}");
+    assert!(log.contains(&gone) && log.contains("No such file"), "{log}");
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_the_file_holds_up_neither_start_nor_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    make_pipe(&pipe);
+    let (exit, log) =
+        refused(&["--listen", "127.0.0.1:0", "--data-dir", text(&data(&dir)), "--tokens", text(&pipe)]);
+    assert_eq!(exit, 5, "{log}");
+    assert!(log.contains(&format!("{} is not good: is no regular file", text(&pipe))), "{log}");
+
+    let (secret, entry) = make("t", &ALL, &[]);
+    let (mut server, file) = start_for(&dir, &entry);
+    let mut kv = KvServiceClient::new(connect(&server.addresses()[0]).await);
+    fs::rename(&pipe, &file).unwrap();
+    server.line_with("is no regular file");
+    assert_eq!(code(kv.set(with(&secret, value_of("t", "n"))).await), Code::Ok);
+    server.signal("-TERM");
+    assert_eq!(server.wait().0.code(), Some(0));
 }
 
 #[test]

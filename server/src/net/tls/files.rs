@@ -1,7 +1,7 @@
 //! The files with the server's certificate, its key and the authorities of its clients.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +12,8 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+
+use crate::operator_file;
 
 /// Where they are; all of them PEM.
 #[derive(Debug, Clone)]
@@ -70,7 +72,7 @@ impl CertificateFiles {
 
     pub(super) fn read(&self) -> Result<Contents, BadCertificates> {
         let read = |file: &Path| {
-            fs::read(file)
+            operator_file::read(file)
                 .map_err(|source| BadCertificates::Unreadable { file: file.display().to_string(), source })
         };
         Ok(Contents {
