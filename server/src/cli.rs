@@ -49,7 +49,8 @@ pub enum Command {
     Token(TokenCommand),
 
     /// Checks a data directory that no server has open, and changes nothing: every frame of the
-    /// stream log, every row of the database. Prints what is wrong and where.
+    /// stream log, every row of the database, of which it makes a copy in TMPDIR. Prints what is wrong
+    /// and where.
     Verify {
         /// The data directory.
         dir: PathBuf,

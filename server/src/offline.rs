@@ -1,12 +1,16 @@
 //! What an operator does to a data directory beside the server that owns it: check it, copy it.
 //!
-//! Nothing here changes the directory. A check wants it for itself; a copy can be made while a server
-//! works in it.
+//! Nothing here changes the directory, or needs to: it may belong to somebody else, on a disk that
+//! can only be read. A check wants it for itself; a copy can be made while a server works in it.
+
+mod private;
 
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
 };
+
+use private::{Copied, Private};
 
 use crate::{
     database,
@@ -42,7 +46,24 @@ impl Checked {
 /// It is no data directory, is in use, or cannot be read. Damage is no error.
 pub fn verify(path: &Path) -> Result<Checked> {
     let held = DataDirectory::hold(path)?;
-    Ok(Checked { streams: streams::verify(&held.streams())?, database: database::verify(&held.database())? })
+    Ok(Checked { streams: streams::verify(&held.streams())?, database: verify_database(&held.database())? })
+}
+
+/// Checks a database without touching it.
+fn verify_database(file: &Path) -> Result<database::Checked> {
+    let private = Private::make()?;
+    let copy = private.place_of(file);
+    let as_found = |text: String| text.replace(&copy.display().to_string(), &file.display().to_string());
+    let mut checked = match private.copy(file)? {
+        Copied::Whole | Copied::Nothing => {
+            database::verify(&copy).map_err(|e| Error::new(e.kind(), as_found(e.message().to_owned())))?
+        }
+        Copied::Unreadable(e) => {
+            database::Checked { damage: vec![format!("{}: {e}", file.display())], ..Default::default() }
+        }
+    };
+    checked.damage = checked.damage.into_iter().map(as_found).collect();
+    Ok(checked)
 }
 
 /// Copies the data directory at `from` to the new directory `to`, and checks the copy. Everything that

@@ -22,13 +22,14 @@ use crate::{
 
 const FORMAT: &str = "flowmesh-data 1\n";
 const FORMAT_FILE: &str = "FORMAT";
+const LOCK_FILE: &str = "LOCK";
 
 /// An owned data directory; released when dropped.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     /// The lock lives as long as this file is open.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl DataDirectory {
@@ -37,14 +38,20 @@ impl DataDirectory {
         make(&FileSystem, path)?;
         let lock = lock(path)?;
         check_format(&FileSystem, path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
     /// Takes the directory at `path`, which must be one already, and changes nothing in it.
     #[cfg(feature = "net")]
     pub fn hold(path: &Path) -> Result<Self> {
         is_one(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+        let lock = match File::open(path.join(LOCK_FILE)) {
+            Ok(file) => Some(take(file, path)?),
+            // No server has had it since it was made, as with a backup.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(unusable("has an unreadable LOCK file", path, &e)),
+        };
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
     /// Where the segment log lives.
@@ -109,8 +116,12 @@ fn lock(path: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .write(true)
-        .open(path.join("LOCK"))
+        .open(path.join(LOCK_FILE))
         .map_err(|e| unusable("is not writable", path, &e))?;
+    take(file, path)
+}
+
+fn take(file: File, path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::new(

@@ -1,8 +1,11 @@
 //! Checking and copying data directories.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use flowmesh_proto::v1::{EnqueueRequest, ReadStreamRequest};
@@ -56,19 +59,44 @@ async fn filled(signal: &str) -> TempDir {
     dir
 }
 
-/// Every file of a directory, without those that come and go with connections to the database.
-fn content(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files = Vec::new();
+/// A directory and all in it: what files hold, and when they and directories were changed.
+fn content(path: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
+    let changed = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let mut found = vec![(path.to_owned(), changed(path), Vec::new())];
     for entry in fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files.extend(content(&path));
-        } else if !text(&path).ends_with("-shm") && fs::metadata(&path).unwrap().len() > 0 {
-            files.push((path.clone(), fs::read(&path).unwrap()));
+            found.extend(content(&path));
+        } else {
+            found.push((path.clone(), changed(&path), fs::read(&path).unwrap()));
         }
     }
-    files.sort();
-    files
+    found.sort();
+    found
+}
+
+/// Runs with what permissions forbid forbidden, which they do not to the superuser.
+fn run_bound_by_permissions(args: &[&str]) -> (i32, String) {
+    let bounded = ["--bounding-set=-dac_override,-dac_read_search,-fowner", "--"];
+    let can = Command::new("setpriv").args(bounded).arg("true").stderr(Stdio::null()).status();
+    if !can.is_ok_and(|status| status.success()) {
+        // An ordinary user is bound by them, and may not change that.
+        return run(args);
+    }
+    let out = Command::new("setpriv")
+        .args(bounded)
+        .arg(env!("CARGO_BIN_EXE_flowmesh-server"))
+        .args(args)
+        .output()
+        .expect("setpriv runs");
+    let text = [out.stdout, out.stderr].concat();
+    (out.status.code().expect("an exit code"), String::from_utf8(text).expect("UTF-8"))
+}
+
+/// Lets nobody change a directory and what is in it, or everybody who owns it.
+fn set_writable(path: &Path, writable: bool) {
+    let mode = if writable { "u+w" } else { "a-w" };
+    assert!(Command::new("chmod").args(["-R", mode]).arg(path).status().unwrap().success());
 }
 
 /// Changes the byte behind `before` in the file.
@@ -90,6 +118,35 @@ async fn a_sound_directory_is_found_sound_and_stays_as_it_was() {
         assert_eq!(verify(&data(&dir)).0, 0);
         assert!(content(&data(&dir)) == before, "after {signal} something was changed");
     }
+}
+
+#[tokio::test]
+async fn a_directory_that_may_only_be_read_can_be_checked() {
+    for signal in ["-TERM", "-KILL"] {
+        let dir = filled(signal).await;
+        let path = data(&dir);
+        set_writable(&path, false);
+        let before = content(&path);
+        let found = run_bound_by_permissions(&["verify", text(&path)]);
+        let unchanged = content(&path) == before;
+        set_writable(&path, true);
+        assert_eq!(found, (0, "200 messages in 1 segments, 5 jobs, 5 values: sound\n".to_owned()));
+        assert!(unchanged, "after {signal} something was changed");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_holds_what_is_needed_and_nothing_else() {
+    let dir = filled("-KILL").await;
+    let backup = dir.path().join("backup");
+    let (code, said) = run(&["backup", text(&backup), "--data-dir", text(&data(&dir))]);
+    assert_eq!(code, 0, "{said}");
+    let mut names: Vec<_> = fs::read_dir(&backup).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["FORMAT", "flowmesh.db", "streams"]);
+    let before = content(&backup);
+    assert_eq!(verify(&backup).0, 0);
+    assert!(content(&backup) == before, "something was changed");
 }
 
 #[tokio::test]
