@@ -60,7 +60,7 @@ pub enum Command {
     /// everything that was acknowledged when the copying began. To restore, stop the server and put
     /// a copy of the backup in the place of its data directory.
     Backup {
-        /// Directory to make; it must not exist.
+        /// Directory to make; it must not exist, nor be inside of the data directory.
         target: PathBuf,
 
         /// The data directory.

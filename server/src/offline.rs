@@ -71,13 +71,21 @@ fn verify_database(file: &Path) -> Result<database::Checked> {
 /// when it is complete, and can be used, or copied back, as a data directory.
 ///
 /// # Errors
-/// `from` is no data directory or cannot be read, `to` exists or cannot be written.
+/// `from` is no data directory or cannot be read, `to` exists, is inside of `from` or cannot be
+/// written.
 pub fn back_up(from: &Path, to: &Path) -> Result<Checked> {
     directory::is_one(from)?;
     if to.symlink_metadata().is_ok() {
         return Err(Error::new(
             ErrorKind::FailedPrecondition,
             format!("{} exists: a backup makes its directory itself", to.display()),
+        ));
+    }
+    let real = |path: &Path| path.canonicalize().map_err(|e| Error::io(path.display(), &e));
+    if real(parent(to))?.starts_with(real(from)?) {
+        return Err(Error::new(
+            ErrorKind::FailedPrecondition,
+            format!("{} is inside of {}, which it is to be a copy of", to.display(), from.display()),
         ));
     }
     let making = beside(to)?;

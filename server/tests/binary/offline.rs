@@ -199,6 +199,18 @@ async fn what_is_no_data_directory_or_in_use_is_exit_code_3() {
     let (code, said) = run(&["backup", text(dir.path()), "--data-dir", text(&data(&dir))]);
     assert_eq!(code, 3);
     assert!(said.contains("exists"), "{said}");
+    // Inside, by whatever way.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(data(&dir).join("streams"), &link).unwrap();
+    for inside in [data(&dir).join("copy"), data(&dir).join("streams/copy"), link.join("copy")] {
+        let (code, said) = run(&["backup", text(&inside), "--data-dir", text(&data(&dir))]);
+        assert_eq!(code, 3);
+        assert!(said.contains("is inside of"), "{said}");
+        assert!(!inside.exists());
+    }
+    // A name that begins the same is beside it.
+    let beside = dir.path().join("data-copy");
+    assert_eq!(run(&["backup", text(&beside), "--data-dir", text(&data(&dir))]).0, 0);
 }
 
 /// The payloads of the stream, from its start.
