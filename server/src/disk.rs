@@ -12,13 +12,19 @@ use std::{
     ffi::CString,
     fs, io,
     mem::MaybeUninit,
-    os::unix::{ffi::OsStrExt, fs::FileExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileExt},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 #[cfg(feature = "net")]
 pub use read_only::ReadOnly;
+
+/// The mode of directories that are made: payloads are their owner's business, whatever the umask.
+pub const PRIVATE: u32 = 0o700;
 
 /// A place for files.
 pub trait Disk: Send + Sync {
@@ -102,7 +108,7 @@ pub struct FileSystem;
 
 impl Disk for FileSystem {
     fn create_dir(&self, dir: &Path) -> io::Result<bool> {
-        match fs::create_dir(dir) {
+        match fs::DirBuilder::new().mode(PRIVATE).create(dir) {
             Ok(()) => Ok(true),
             Err(_) if dir.is_dir() => Ok(false),
             Err(e) => Err(e),

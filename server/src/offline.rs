@@ -6,7 +6,8 @@
 mod private;
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,7 @@ use private::{Copied, Private};
 
 use crate::{
     database,
+    disk::PRIVATE,
     engine::directory::{self, DataDirectory},
     error::{Error, ErrorKind, Result},
     streams,
@@ -103,7 +105,7 @@ pub fn back_up(from: &Path, to: &Path) -> Result<Checked> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir(to).map_err(|e| Error::io(to.display(), &e))?;
+    DirBuilder::new().mode(PRIVATE).create(to).map_err(|e| Error::io(to.display(), &e))?;
     // The database first: a commit of a consumer group must not name a message that is not there.
     database::copy(&directory::database(from), &directory::database(to))?;
     streams::copy(&directory::streams(from), &directory::streams(to))?;

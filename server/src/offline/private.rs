@@ -11,7 +11,10 @@ use std::{
     time::SystemTime,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    disk::PRIVATE,
+    error::{Error, Result},
+};
 
 /// A directory of this process alone, removed when dropped.
 pub struct Private {
@@ -34,7 +37,7 @@ impl Private {
         let moment = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
         let dir = env::temp_dir().join(format!("flowmesh-verify.{}.{moment:x}", process::id()));
         // It must not exist: what stands there may be somebody else's.
-        DirBuilder::new().mode(0o700).create(&dir).map_err(|e| no_room(&dir, &e))?;
+        DirBuilder::new().mode(PRIVATE).create(&dir).map_err(|e| no_room(&dir, &e))?;
         Ok(Self { dir })
     }
 

@@ -1,6 +1,7 @@
 //! Checking and copying data directories.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -233,6 +234,32 @@ async fn events(channel: &Channel) -> Vec<String> {
             String::from_utf8(message.payload.to_vec()).expect("text")
         }));
     }
+}
+
+#[tokio::test]
+async fn directories_that_are_made_are_closed_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (made, given, backup) = (data(&dir), dir.path().join("given"), dir.path().join("backup"));
+    fs::create_dir(&given).unwrap();
+    fs::set_permissions(&given, fs::Permissions::from_mode(0o750)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let binary = env!("CARGO_BIN_EXE_flowmesh-server");
+    let with_usual_umask = |args: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 022; exec \"$0\" \"$@\"", binary]).args(args);
+        command.env_clear().env("PATH", "/usr/bin:/bin").stdout(Stdio::null()).stderr(Stdio::piped());
+        Process::spawn(command)
+    };
+    for path in [&made, &given] {
+        let mut server = with_usual_umask(&["--listen", "127.0.0.1:0", "--data-dir", text(path)]);
+        set(&connect(&server.addresses()[0]).await, "k").await.unwrap();
+        server.signal("-TERM");
+        assert_eq!(server.wait().0.code(), Some(0));
+    }
+    let (status, log) = with_usual_umask(&["backup", text(&backup), "--data-dir", text(&made)]).wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!((mode(&made), mode(&made.join("streams")), mode(&backup)), (0o700, 0o700, 0o700));
+    assert_eq!(mode(&given), 0o750, "what is there stays as it is");
 }
 
 #[tokio::test(flavor = "multi_thread")]
