@@ -33,7 +33,8 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "FLOWMESH_CONFIG")]
     pub config: Option<PathBuf>,
 
-    /// Print the settings in force, from wherever they come, and stop.
+    /// Print the settings in force, from wherever they come, and stop; the token file and those for
+    /// TLS are read, as at a start.
     #[arg(long)]
     pub check_config: bool,
 

@@ -5,15 +5,15 @@ mod descriptors;
 mod settings;
 mod token;
 
-use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use cli::{Cli, Command, TokenCommand};
 use flowmesh_server::{
     Engine, EngineOptions,
-    access::{self, Authority},
+    access::{self, Authority, BadTokenFile},
     clock::Clock,
-    net::{CertificateFiles, Server, keep_certificates},
+    net::{BadCertificates, CertificateFiles, Certificates, Server, keep_certificates},
     offline::{self, Checked},
 };
 use sd_notify::NotifyState;
@@ -51,8 +51,7 @@ fn main() -> ExitCode {
     }
     let certificates = settings.certificates().unwrap_or_else(|rule| refuse(rule.to_owned()));
     if cli.check_config {
-        print!("{}", settings.to_toml());
-        return ExitCode::SUCCESS;
+        return check(&settings, certificates.as_ref());
     }
     serve(&settings, certificates)
 }
@@ -85,6 +84,30 @@ fn report(checked: flowmesh_server::error::Result<Checked>) -> ExitCode {
         }
     );
     if checked.damage().next().is_none() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) }
+}
+
+/// Prints the settings in force, once the files that they name have been found good.
+fn check(settings: &InForce, certificates: Option<&CertificateFiles>) -> ExitCode {
+    if let Some(file) = &settings.tokens
+        && let Err(e) = access::read(file)
+    {
+        eprintln!("flowmesh-server: {}", bad_tokens(file, &e));
+        return ExitCode::from(BAD_TOKENS);
+    }
+    if let Some(Err(e)) = certificates.map(Certificates::read) {
+        eprintln!("flowmesh-server: {}", bad_certificates(&e));
+        return ExitCode::from(BAD_CERTIFICATES);
+    }
+    print!("{}", settings.to_toml());
+    ExitCode::SUCCESS
+}
+
+fn bad_tokens(file: &Path, e: &BadTokenFile) -> String {
+    format!("the token file {} is not good: {e}", file.display())
+}
+
+fn bad_certificates(e: &BadCertificates) -> String {
+    format!("a file for TLS is not good: {e}")
 }
 
 /// Ends with the exit code of wrong usage.
@@ -129,7 +152,7 @@ async fn run(settings: &InForce, certificates: Option<CertificateFiles>, engine:
             Ok(tokens) => Some(tokens),
             Err(e) => {
                 engine.close();
-                tracing::error!("the token file {} is not good: {e}", file.display());
+                tracing::error!("{}", bad_tokens(file, &e));
                 return ExitCode::from(BAD_TOKENS);
             }
         },
@@ -138,7 +161,7 @@ async fn run(settings: &InForce, certificates: Option<CertificateFiles>, engine:
         Ok(certificates) => certificates,
         Err(e) => {
             engine.close();
-            tracing::error!("a file for TLS is not good: {e}");
+            tracing::error!("{}", bad_certificates(&e));
             return ExitCode::from(BAD_CERTIFICATES);
         }
     };
@@ -157,6 +180,7 @@ async fn run(settings: &InForce, certificates: Option<CertificateFiles>, engine:
         data_dir = %settings.data_dir.display(),
         fsync = %settings.fsync,
         tls = certificates.is_some(),
+        tokens = authority.is_some(),
         version = env!("CARGO_PKG_VERSION"),
         "listening on {}",
         addresses.join(", ")

@@ -3,11 +3,19 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use super::{BadTokenFile, Tokens, file::parse};
+use super::{BadTokenFile, Entry, Tokens, file::parse};
 use crate::{
     operator_file,
     watch::{Cause, Watch},
 };
+
+/// What `file` lists.
+///
+/// # Errors
+/// The file is not good.
+pub fn read(file: &Path) -> Result<Vec<Entry>, BadTokenFile> {
+    parse(&operator_file::read_text(file)?)
+}
 
 /// Reads `file`, puts its tokens in force, and keeps them up to date in a task of the present
 /// runtime.
@@ -19,7 +27,7 @@ pub fn keep(file: &Path) -> Result<Arc<Tokens>, BadTokenFile> {
     let mut watch = Watch::on([file])?;
     let tokens = Arc::new(Tokens::default());
     let text = operator_file::read_text(file)?;
-    tokens.replace(parse(&text)?);
+    put_in_force(&tokens, parse(&text)?, file);
     let (kept, file) = (tokens.clone(), file.to_owned());
     tokio::spawn(async move {
         let mut last = Ok(text);
@@ -50,9 +58,16 @@ fn reload(tokens: &Tokens, file: &Path, cause: Cause, last: &mut Result<String, 
     *last = seen;
     match text.map_err(BadTokenFile::from).and_then(|text| parse(&text)) {
         Ok(entries) => {
-            tokens.replace(entries);
+            put_in_force(tokens, entries, file);
             tracing::info!("{} tokens are in force, from {}", tokens.len(), file.display());
         }
         Err(e) => tracing::error!("the tokens stay as they were, {} is not good: {e}", file.display()),
+    }
+}
+
+fn put_in_force(tokens: &Tokens, entries: Vec<Entry>, file: &Path) {
+    tokens.replace(entries);
+    if tokens.is_empty() {
+        tracing::warn!("nobody may call: {} lists no token", file.display());
     }
 }

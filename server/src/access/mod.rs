@@ -23,7 +23,7 @@ pub use entry::Entry;
 #[cfg(feature = "net")]
 pub use file::{BadTokenFile, check, parse, to_toml};
 #[cfg(feature = "net")]
-pub use keeper::keep;
+pub use keeper::{keep, read};
 pub use permission::Permission;
 #[cfg(feature = "net")]
 pub use token::NewToken;

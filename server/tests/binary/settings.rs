@@ -1,6 +1,7 @@
 //! Where settings come from: flags over environment over file, and what is refused.
 
 use super::*;
+use crate::certificates::Authority;
 
 fn file(dir: &TempDir, text: &str) -> PathBuf {
     let path = dir.path().join("server.toml");
@@ -21,12 +22,19 @@ fn flags_win_over_the_environment_and_both_over_the_file() {
     let file = file(
         &dir,
         "listen = [\"127.0.0.1:1\"]\ndata_dir = \"of-file\"\nfsync = \"none\"\nno_create = true\n\
-         max_message_bytes = 7\nlog_level = \"debug\"\ntls_cert = \"c\"\ntls_key = \"of-file\"\n\
-         tls_client_ca = \"a\"\n",
+         max_message_bytes = 7\nlog_level = \"debug\"\ntls_cert = \"cert.pem\"\ntls_key = \"of-file\"\n\
+         tls_client_ca = \"ca.pem\"\n",
     );
+    let authority = Authority::new();
+    let pair = authority.issue("127.0.0.1");
+    for (name, pem) in
+        [("cert.pem", pair.certificate), ("of-environment", pair.key), ("ca.pem", authority.pem)]
+    {
+        fs::write(dir.path().join(name), pem).unwrap();
+    }
     let mut command = command(&["--config", text(&file), "--data-dir", "of-flag", "--no-create=false"]);
     command.env("FLOWMESH_DATA_DIR", "of-environment").env("FLOWMESH_FSYNC", "interval:5");
-    command.env("FLOWMESH_TLS_KEY", "of-environment");
+    command.env("FLOWMESH_TLS_KEY", "of-environment").current_dir(&dir);
     let (good, effective) = check(command);
     assert!(good, "{effective}");
     for line in [
@@ -37,14 +45,40 @@ fn flags_win_over_the_environment_and_both_over_the_file() {
         "no_create = false",
         "insecure = false",
         "log_level = \"debug\"",
-        "tls_cert = \"c\"",
+        "tls_cert = \"cert.pem\"",
         "tls_key = \"of-environment\"",
-        "tls_client_ca = \"a\"",
+        "tls_client_ca = \"ca.pem\"",
         "log_format = \"text\"",
     ] {
         assert!(effective.lines().any(|l| l == line), "{line} is not in\n{effective}");
     }
-    assert!(!Path::new("of-flag").exists(), "checking makes nothing");
+    assert!(!dir.path().join("of-flag").exists(), "checking makes nothing");
+}
+
+#[test]
+fn the_files_that_settings_name_are_checked_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&dir.path().join(name)).to_owned();
+    let pair = Authority::new().issue("127.0.0.1");
+    fs::write(path("good"), "").unwrap();
+    fs::write(path("bad"), "token = 1").unwrap();
+    fs::write(path("cert.pem"), pair.certificate).unwrap();
+    fs::write(path("key.pem"), pair.key).unwrap();
+    let check = |args: [&str; 2], more: [&str; 2]| {
+        refused(&["--check-config", args[0], &path(args[1]), more[0], &path(more[1])])
+    };
+    for (args, more, code, word) in [
+        (["--tokens", "good"], ["--data-dir", "data"], 0, ""),
+        (["--tokens", "gone"], ["--data-dir", "data"], 5, "gone is not good: No such file"),
+        (["--tokens", "bad"], ["--data-dir", "data"], 5, "bad is not good: line 1"),
+        (["--tls-cert", "cert.pem"], ["--tls-key", "key.pem"], 0, ""),
+        (["--tls-cert", "gone"], ["--tls-key", "key.pem"], 6, "gone: No such file"),
+        (["--tls-cert", "cert.pem"], ["--tls-key", "bad"], 6, "bad: must hold a private key"),
+    ] {
+        let (found, said) = check(args, more);
+        assert_eq!(found, code, "{args:?} {more:?}: {said}");
+        assert!(said.contains(word), "{said}");
+    }
 }
 
 #[test]

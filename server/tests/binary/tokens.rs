@@ -218,6 +218,22 @@ async fn a_bad_file_leaves_the_tokens_in_force_and_is_told() {
 }
 
 #[test]
+fn the_log_says_whether_tokens_are_asked_for_and_warns_where_nobody_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = start_in(&dir);
+    assert!(server.summary().contains("tokens=false"));
+    drop(server);
+    let (mut server, file) = start_for(&dir, "");
+    let warning = server.line_with("nobody may call");
+    assert!(warning.contains("WARN") && warning.contains(text(&file)), "{warning}");
+    assert!(server.summary().contains("tokens=true"));
+    replace(&file, &make("t", &ALL, &[]).1);
+    server.line_with("1 tokens are in force");
+    replace(&file, "");
+    server.line_with("nobody may call");
+}
+
+#[test]
 fn a_bad_file_at_the_start_is_exit_code_5() {
     let dir = tempfile::tempdir().unwrap();
     let (mut server, _) = start_for(&dir, "[[token]]\nsha256 = \"fm_0123\"\n");
