@@ -4,11 +4,11 @@ mod cli;
 mod descriptors;
 mod settings;
 mod token;
+mod usage;
 
 use std::{io::IsTerminal, path::Path, process::ExitCode, sync::Arc};
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
-use cli::{Cli, Command, TokenCommand};
+use cli::{Command, TokenCommand};
 use flowmesh_server::{
     Engine, EngineOptions,
     access::{self, Authority, BadTokenFile},
@@ -21,6 +21,7 @@ use settings::{InForce, LogFormat, Settings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use usage::refuse;
 
 const FAILED: u8 = 1;
 const BAD_DATA_DIRECTORY: u8 = 3;
@@ -30,7 +31,7 @@ const BAD_CERTIFICATES: u8 = 6;
 const DAMAGED: u8 = 7;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = usage::read();
     match cli.command {
         None => {}
         Some(Command::Token(TokenCommand::New(wanted))) => return token::new(wanted),
@@ -108,11 +109,6 @@ fn bad_tokens(file: &Path, e: &BadTokenFile) -> String {
 
 fn bad_certificates(e: &BadCertificates) -> String {
     format!("a file for TLS is not good: {e}")
-}
-
-/// Ends with the exit code of wrong usage.
-fn refuse(message: String) -> ! {
-    Cli::command().error(ErrorKind::ValueValidation, message).exit()
 }
 
 fn serve(settings: &InForce, certificates: Option<CertificateFiles>) -> ExitCode {

@@ -4,7 +4,7 @@
 //! [`Settings::in_force`] fills in the defaults.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     num::NonZeroU32,
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,7 +19,10 @@ use flowmesh_server::{
     operator_file,
     services::DEFAULT_MAX_MESSAGE_BYTES,
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 use tracing::level_filters::LevelFilter;
 
 /// A name costs a few hundred bytes of memory.
@@ -29,8 +32,8 @@ const DEFAULT_MAX_RESOURCES: u32 = 100_000;
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where to listen: IP:PORT, localhost:PORT or unix:PATH; may be repeated. Default
-    /// 127.0.0.1:50051.
+    /// Where to listen: IP:PORT, localhost:PORT or unix:PATH. May be repeated; in the environment,
+    /// several are separated by commas, in the file they are a list. Default 127.0.0.1:50051.
     #[arg(long, value_name = "ADDRESS", env = "FLOWMESH_LISTEN", value_delimiter = ',')]
     #[serde(deserialize_with = "from_texts")]
     pub listen: Option<Vec<Address>>,
@@ -352,7 +355,26 @@ fn from_texts<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     let parse = |text: String| text.parse().map_err(D::Error::custom);
-    Vec::<String>::deserialize(from)?.into_iter().map(parse).collect::<Result<_, _>>().map(Some)
+    from.deserialize_any(Texts)?.into_iter().map(parse).collect::<Result<_, _>>().map(Some)
+}
+
+/// One text, or a list of them.
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(vec![text.to_owned()])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list))
+    }
 }
 
 fn to_text<S: Serializer, T: Display>(value: &T, to: S) -> Result<S::Ok, S::Error> {

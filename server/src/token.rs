@@ -8,7 +8,7 @@ use std::{
 
 use flowmesh_server::access::{Entry, NewToken, check, to_toml};
 
-use crate::cli;
+use crate::{cli, usage::refuse};
 
 /// Makes a token and prints what the two sides need: the secret for the caller, its entry for the
 /// server.
@@ -33,7 +33,9 @@ fn print(wanted: cli::NewToken) -> Result<(), Box<dyn std::error::Error>> {
         created_at,
         expires_at,
     })?;
-    check(&made.entry)?;
+    if let Err(rule) = check(&made.entry) {
+        refuse(rule.to_owned());
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "# The token, shown only now; give it to the caller:")?;
     writeln!(out, "# {}", made.secret)?;

@@ -116,11 +116,45 @@ fn what_is_printed_can_be_read_again() {
 }
 
 #[test]
+fn one_address_needs_no_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = file(&dir, "listen = \"127.0.0.1:6001\"");
+    let (good, effective) = check(command(&["--config", text(&file)]));
+    assert!(good, "{effective}");
+    assert!(effective.contains("listen = [\"127.0.0.1:6001\"]"), "{effective}");
+}
+
+#[test]
+fn a_bad_value_is_blamed_on_where_it_came_from() {
+    let said = |args: &[&str], variable: &str| {
+        let mut command = command(args);
+        command.env(variable, "bad").env("FLOWMESH_DATA_DIR", "d").arg("--check-config");
+        let (status, log) = Process::spawn(command).wait();
+        assert_eq!(status.code(), Some(2), "{log}");
+        log
+    };
+    for (variable, flag) in [
+        ("FLOWMESH_FSYNC", "--fsync"),
+        ("FLOWMESH_LISTEN", "--listen"),
+        ("FLOWMESH_LOG_LEVEL", "--log-level"),
+        ("FLOWMESH_MAX_CALLS", "--max-calls"),
+    ] {
+        let log = said(&[], variable);
+        assert!(log.contains(&format!("'bad' for '{variable}'")), "{log}");
+        let log = said(&[&format!("{flag}=wrong")], variable);
+        assert!(log.contains(&format!("'wrong' for '{flag} <")), "{log}");
+        let log = said(&[flag, "wrong"], variable);
+        assert!(log.contains(&format!("'wrong' for '{flag} <")), "{log}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_good_is_wrong_usage_and_says_where() {
     let dir = tempfile::tempdir().unwrap();
     for (bad, word) in [
         ("datadir = \"x\"", "datadir"),
-        ("listen = \"127.0.0.1:1\"", "line 1"),
+        ("listen = 1", "expected a text or a list of texts"),
+        ("\nlisten = \"nonsense\"", "line 2"),
         ("\nlisten = [\"nonsense\"]", "line 2"),
         ("fsync = \"sometimes\"", "always"),
         ("max_message_bytes = 0", "max_message_bytes"),

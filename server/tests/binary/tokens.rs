@@ -271,11 +271,12 @@ async fn a_pipe_in_the_place_of_the_file_holds_up_neither_start_nor_reload() {
 #[test]
 fn a_token_cannot_be_made_for_nothing() {
     for (args, word) in [
-        (["--tenant", "a/b", "--permission", "kv.read"], "tenant"),
-        (["--tenant", "t", "--permission", "kv.all"], "permission"),
+        (&["--tenant", "a/b", "--permission", "kv.read"][..], "tenant"),
+        (&["--tenant", "t", "--permission", "kv.all"], "permission"),
+        (&["--tenant=t", "--permission=kv.read", "--namespace", "a/b"], "namespaces"),
     ] {
         let out = command(&["token", "new"]).args(args).output().expect("the binary runs");
-        assert!(!out.status.success());
+        assert_eq!(out.status.code(), Some(2), "it is wrong usage");
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(said.contains(word), "{said}");
     }
