@@ -179,6 +179,28 @@ fn a_file_that_is_not_good_is_wrong_usage_and_says_where() {
 }
 
 #[test]
+fn the_service_manager_does_not_repeat_a_start_that_cannot_succeed() {
+    let unit = include_str!("../../../packaging/debian/flowmesh-server.service");
+    let codes: Vec<i32> = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("RestartPreventExitStatus="))
+        .map(|codes| codes.split_whitespace().map(|code| code.parse().expect("a code")).collect())
+        .expect("the unit says after which codes");
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing");
+    let base = ["--data-dir", text(&data(&dir)), "--listen", "127.0.0.1:0"].map(str::to_owned);
+    let base = base.each_ref().map(String::as_str);
+    for wrong in [
+        &["--fsync", "sometimes"][..],
+        &["--tokens", text(&missing)],
+        &["--tls-cert", text(&missing), "--tls-key", text(&missing)],
+    ] {
+        let (code, log) = refused(&[&base[..], wrong].concat());
+        assert!(codes.contains(&code), "{code} is not in {codes:?}: {log}");
+    }
+}
+
+#[test]
 fn the_service_manager_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
