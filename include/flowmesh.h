@@ -60,7 +60,7 @@
  * deadline: `timeout_ms` in its options, where 0 means the client's default (30 s) and -1 none.
  * Where a timeout is a parameter it is that of poll(2): 0 does not wait, -1 waits for ever. A
  * flowmesh_cancel_t in the options ends a blocked call from another thread. The server counts
- * delays, leases and times to live in whole seconds: they are rounded up.
+ * delays, leases, times to live and waits for a job in whole seconds: they are rounded up.
  *
  * Options. NULL means the defaults. Fill others from their _INIT macro, then set what you need:
  *     flowmesh_read_options_t options = FLOWMESH_READ_OPTIONS_INIT;
@@ -188,7 +188,7 @@
  * PROCESS
  *
  * The library starts its threads at the first use that needs one: one "flowmesh-io" for all
- * connections and _async calls (and for a second another, where a host name was resolved), one
+ * connections and _async calls (and for a second another, where a host name was resolved or a file read), one
  * "flowmesh-callback" for the default dispatcher and as many as you ask for in others, the
  * "flowmesh-worker" of workers without a dispatcher and, for each embedded engine, a fixed few.
  * Their number does not grow with clients, handles or calls. Signals are blocked in them, and they
@@ -1141,7 +1141,7 @@ typedef struct {
     const char *tracestate;
     // At most so many messages, 1 to 1000 (above counts as 1000); 0 is 100.
     int32_t max_messages;
-    // Partition; all events are in 0.
+    // Partition, from 0 on; all events are in 0.
     int32_t partition;
 } flowmesh_read_options_t;
 
@@ -1186,7 +1186,7 @@ typedef struct {
 typedef struct {
     // sizeof(flowmesh_reserve_options_t).
     size_t size;
-    // Deadline of the call, beyond wait_ms: 0 is the client's default, -1 none.
+    // Deadline of the call, beyond wait_ms in whole seconds: 0 is the client's default, -1 none.
     int64_t timeout_ms;
     // Ends the call from another thread; NULL for none.
     const flowmesh_cancel_t *cancel;
@@ -1196,7 +1196,7 @@ typedef struct {
     const char *tracestate;
     // Length of the lease, at most 12 hours; 0 is 30 s.
     int64_t visibility_timeout_ms;
-    // How long to wait for a job: 0 not at all, -1 for ever.
+    // How long to wait for a job, rounded up to whole seconds: 0 not at all, -1 for ever.
     int64_t wait_ms;
 } flowmesh_reserve_options_t;
 
@@ -1325,13 +1325,15 @@ flowmesh_status_t flowmesh_client_open(const char *FLOWMESH_NULLABLE endpoint,
                                        flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // Connects now, for those who want to know early: waits until the endpoint answers a health
-// check, or until an embedded engine is open. Blocks for at most `timeout_ms` (0 does not wait,
-// -1 for ever); any thread.
+// check, or until an embedded engine is open. Health is open to everybody, so a token is first
+// checked by the first other call. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever);
+// any thread.
 //
-// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server, or one that TLS does not
-// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded:
-// FLOWMESH_NOT_FOUND (the directory's parent is missing), FLOWMESH_PERMISSION_DENIED,
-// FLOWMESH_FAILED_PRECONDITION (in use by another process, or written by a future version).
+// FLOWMESH_UNAVAILABLE: nobody answers there, or what answers speaks no HTTP/2, or TLS does not
+// trust it (the message says why). FLOWMESH_UNIMPLEMENTED: another HTTP/2 server, a proxy perhaps.
+// FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_PERMISSION_DENIED,
+// FLOWMESH_FAILED_PRECONDITION (the directory's parent is missing, or it is in use by another process,
+// or written by a future version). Without a connect, the first call gives these.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_client_connect(const flowmesh_client_t *client,
                                           int64_t timeout_ms,
@@ -1397,8 +1399,9 @@ flowmesh_status_t flowmesh_client_options_set_auth_token(const flowmesh_client_o
 
 // A file that holds the token, in place of flowmesh_client_options_set_auth_token. The first call
 // reads it, and a call whose token the server refuses reads it again: when it holds another one
-// by then, the call is repeated with that. FLOWMESH_FAILED_PRECONDITION ends calls while the file
-// cannot be read.
+// by then, the call is repeated with that, and where it does not, the call fails. Subscriptions and
+// workers go on trying, as the file may be renewed at any time. FLOWMESH_FAILED_PRECONDITION ends
+// calls that need to read it when it cannot be read, or is no regular file.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_client_options_set_auth_token_file(const flowmesh_client_options_t *options,
                                                               const char *path,
@@ -2120,8 +2123,8 @@ flowmesh_status_t flowmesh_queue_enqueue(const flowmesh_queue_t *queue,
 // Leases the next due job, waiting up to options->wait_ms for one; *job becomes NULL when there was
 // none. Callers that wait are served in order. The job is yours to free (flowmesh_job_free); the
 // lease stays until it is acknowledged, given back, or its time is over. Blocks up to wait_ms and
-// then the deadline; any thread. Not repeated by the library: when a reply is lost, the job comes
-// back at the end of its lease.
+// then the deadline; any thread. Not repeated by the library: when a reply is lost, or the call is
+// cancelled, a job that was on its way is given to others, at the latest at the end of its lease.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_reserve(const flowmesh_queue_t *queue,
                                          const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
@@ -2142,6 +2145,8 @@ flowmesh_status_t flowmesh_queue_receive(const flowmesh_queue_t *queue,
 // Acknowledges a leased job by its id: it is done and gone. An id that is not leased (any more)
 // is no failure and changes nothing. See flowmesh_job_ack. Blocks until it is stored, up to the
 // deadline; any thread. Repeated by the library when the connection fails.
+//
+// FLOWMESH_NOT_FOUND: no such queue.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_ack(const flowmesh_queue_t *queue,
                                      const char *job_id,
@@ -2195,7 +2200,10 @@ flowmesh_status_t flowmesh_queue_get_retry_policy(const flowmesh_queue_t *queue,
 // Lists dead letters of this queue that wait, in the order in which they would be delivered: up to
 // `max_jobs` (0 is 100), fewer where the reply would pass 4 MiB. There is no cursor: later ones
 // show once earlier ones are handled. The jobs are not leased: give their ids to
-// flowmesh_queue_replay_dlq_job. Free the batch with flowmesh_job_batch_free. Blocks up to the
+// flowmesh_queue_replay_dlq_job. They are the jobs of another queue, whose name is that of this one
+// with "-dlq" behind it: to delete one, open that queue, lease it there, and acknowledge it. Their
+// headers x-flowmesh-original-queue, x-flowmesh-original-job-id, x-flowmesh-attempts and
+// x-flowmesh-failed-at tell where they come from. Free the batch with flowmesh_job_batch_free. Blocks up to the
 // deadline; any thread. Repeated by the library when the connection fails.
 //
 // FLOWMESH_NOT_FOUND: no such queue.
@@ -2235,7 +2243,8 @@ flowmesh_status_t flowmesh_queue_enqueue_async(const flowmesh_queue_t *queue,
                                                flowmesh_error_t **FLOWMESH_NULLABLE error);
 
 // flowmesh_queue_reserve as an asynchronous call, see COMPLETIONS. A job whose reply was under way
-// when the call was cancelled comes back at the end of its lease. Does not block; any thread.
+// when the call was cancelled is given to others, at the latest at the end of its lease. Does not
+// block; any thread.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_queue_reserve_async(const flowmesh_queue_t *queue,
                                                const flowmesh_reserve_options_t *FLOWMESH_NULLABLE options,
@@ -2559,7 +2568,7 @@ flowmesh_status_t flowmesh_subscription_options_set_start_offset(const flowmesh_
                                                                  int64_t start_offset,
                                                                  flowmesh_error_t **FLOWMESH_NULLABLE error);
 
-// The partition. Default 0, where all events are.
+// The partition, from 0 on. Default 0, where all events are.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_subscription_options_set_partition(const flowmesh_subscription_options_t *options,
                                                               int32_t partition,

@@ -261,13 +261,15 @@ pub extern "C" fn flowmesh_client_open(
 }
 
 /// Connects now, for those who want to know early: waits until the endpoint answers a health
-/// check, or until an embedded engine is open. Blocks for at most `timeout_ms` (0 does not wait,
-/// -1 for ever); any thread.
+/// check, or until an embedded engine is open. Health is open to everybody, so a token is first
+/// checked by the first other call. Blocks for at most `timeout_ms` (0 does not wait, -1 for ever);
+/// any thread.
 ///
-/// FLOWMESH_UNAVAILABLE: nobody answers there, or not a FlowMesh server, or one that TLS does not
-/// trust (the message says why). FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded:
-/// FLOWMESH_NOT_FOUND (the directory's parent is missing), FLOWMESH_PERMISSION_DENIED,
-/// FLOWMESH_FAILED_PRECONDITION (in use by another process, or written by a future version).
+/// FLOWMESH_UNAVAILABLE: nobody answers there, or what answers speaks no HTTP/2, or TLS does not
+/// trust it (the message says why). FLOWMESH_UNIMPLEMENTED: another HTTP/2 server, a proxy perhaps.
+/// FLOWMESH_DEADLINE_EXCEEDED: not yet connected. Embedded: FLOWMESH_PERMISSION_DENIED,
+/// FLOWMESH_FAILED_PRECONDITION (the directory's parent is missing, or it is in use by another process,
+/// or written by a future version). Without a connect, the first call gives these.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_client_connect(

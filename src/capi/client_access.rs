@@ -34,8 +34,9 @@ pub extern "C" fn flowmesh_client_options_set_auth_token(
 
 /// A file that holds the token, in place of flowmesh_client_options_set_auth_token. The first call
 /// reads it, and a call whose token the server refuses reads it again: when it holds another one
-/// by then, the call is repeated with that. FLOWMESH_FAILED_PRECONDITION ends calls while the file
-/// cannot be read.
+/// by then, the call is repeated with that, and where it does not, the call fails. Subscriptions and
+/// workers go on trying, as the file may be renewed at any time. FLOWMESH_FAILED_PRECONDITION ends
+/// calls that need to read it when it cannot be read, or is no regular file.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_client_options_set_auth_token_file(

@@ -73,7 +73,7 @@ pub struct flowmesh_enqueue_options_t {
 pub struct flowmesh_reserve_options_t {
     /// sizeof(flowmesh_reserve_options_t).
     pub size: usize,
-    /// Deadline of the call, beyond wait_ms: 0 is the client's default, -1 none.
+    /// Deadline of the call, beyond wait_ms in whole seconds: 0 is the client's default, -1 none.
     pub timeout_ms: i64,
     /// Ends the call from another thread; NULL for none.
     pub cancel: *const flowmesh_cancel_t,
@@ -83,7 +83,7 @@ pub struct flowmesh_reserve_options_t {
     pub tracestate: *const c_char,
     /// Length of the lease, at most 12 hours; 0 is 30 s.
     pub visibility_timeout_ms: i64,
-    /// How long to wait for a job: 0 not at all, -1 for ever.
+    /// How long to wait for a job, rounded up to whole seconds: 0 not at all, -1 for ever.
     pub wait_ms: i64,
 }
 
@@ -189,8 +189,8 @@ pub extern "C" fn flowmesh_queue_enqueue(
 /// Leases the next due job, waiting up to options->wait_ms for one; *job becomes NULL when there was
 /// none. Callers that wait are served in order. The job is yours to free (flowmesh_job_free); the
 /// lease stays until it is acknowledged, given back, or its time is over. Blocks up to wait_ms and
-/// then the deadline; any thread. Not repeated by the library: when a reply is lost, the job comes
-/// back at the end of its lease.
+/// then the deadline; any thread. Not repeated by the library: when a reply is lost, or the call is
+/// cancelled, a job that was on its way is given to others, at the latest at the end of its lease.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_queue_reserve(
@@ -230,6 +230,8 @@ pub extern "C" fn flowmesh_queue_receive(
 /// Acknowledges a leased job by its id: it is done and gone. An id that is not leased (any more)
 /// is no failure and changes nothing. See flowmesh_job_ack. Blocks until it is stored, up to the
 /// deadline; any thread. Repeated by the library when the connection fails.
+///
+/// FLOWMESH_NOT_FOUND: no such queue.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_queue_ack(
@@ -322,7 +324,10 @@ pub extern "C" fn flowmesh_queue_get_retry_policy(
 /// Lists dead letters of this queue that wait, in the order in which they would be delivered: up to
 /// `max_jobs` (0 is 100), fewer where the reply would pass 4 MiB. There is no cursor: later ones
 /// show once earlier ones are handled. The jobs are not leased: give their ids to
-/// flowmesh_queue_replay_dlq_job. Free the batch with flowmesh_job_batch_free. Blocks up to the
+/// flowmesh_queue_replay_dlq_job. They are the jobs of another queue, whose name is that of this one
+/// with "-dlq" behind it: to delete one, open that queue, lease it there, and acknowledge it. Their
+/// headers x-flowmesh-original-queue, x-flowmesh-original-job-id, x-flowmesh-attempts and
+/// x-flowmesh-failed-at tell where they come from. Free the batch with flowmesh_job_batch_free. Blocks up to the
 /// deadline; any thread. Repeated by the library when the connection fails.
 ///
 /// FLOWMESH_NOT_FOUND: no such queue.

@@ -41,7 +41,8 @@ pub extern "C" fn flowmesh_queue_enqueue_async(
 }
 
 /// flowmesh_queue_reserve as an asynchronous call, see COMPLETIONS. A job whose reply was under way
-/// when the call was cancelled comes back at the end of its lease. Does not block; any thread.
+/// when the call was cancelled is given to others, at the latest at the end of its lease. Does not
+/// block; any thread.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_queue_reserve_async(

@@ -38,7 +38,7 @@ const STRATEGIES: [(flowmesh_backoff_t, &str); 3] = [
 ];
 
 impl flowmesh_retry_policy_t {
-    /// The policy on the wire. The rules of contract 4.3 are checked here, where the fields have
+    /// The policy on the wire. Its rules are checked here, where the fields have
     /// their names in C.
     pub(super) fn check(&self) -> Result<RetryPolicy> {
         const YEAR_MS: i64 = 31_536_000_000;

@@ -92,7 +92,7 @@ pub struct flowmesh_read_options_t {
     pub tracestate: *const c_char,
     /// At most so many messages, 1 to 1000 (above counts as 1000); 0 is 100.
     pub max_messages: i32,
-    /// Partition; all events are in 0.
+    /// Partition, from 0 on; all events are in 0.
     pub partition: i32,
 }
 

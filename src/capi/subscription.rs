@@ -28,7 +28,7 @@ use super::{
 use crate::{
     client::{
         CallOptions, CancelToken, Commit, Error, Status, Stream, SubscribeOptions, Subscription,
-        SubscriptionState, Timeout,
+        SubscriptionState, Timeout, rules,
     },
     runtime::{Dispatcher, deadline_after, lock},
 };
@@ -161,6 +161,7 @@ pub extern "C" fn flowmesh_subscription_options_set_consumer_group(
 ) -> flowmesh_status_t {
     guard::call(error, || {
         let group = view::text(consumer_group, "consumer_group")?;
+        rules::group("consumer_group", group)?;
         change(options, |o| group.clone_into(&mut o.consumer_group))
     })
 }
@@ -184,7 +185,7 @@ pub extern "C" fn flowmesh_subscription_options_set_start_offset(
     })
 }
 
-/// The partition. Default 0, where all events are.
+/// The partition, from 0 on. Default 0, where all events are.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_subscription_options_set_partition(
@@ -192,7 +193,10 @@ pub extern "C" fn flowmesh_subscription_options_set_partition(
     partition: i32,
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
-    guard::call(error, || change(options, |o| o.partition = partition))
+    guard::call(error, || {
+        rules::partition(partition)?;
+        change(options, |o| o.partition = partition)
+    })
 }
 
 /// At most so many messages in one call of the callback. Default 1024; at least 1.

@@ -152,9 +152,14 @@ impl Client {
                     Ok(reply) => return Ok(reply),
                     Err(failure) => failure,
                 };
+                let mut unreadable = None;
                 let again = if failure.is_unauthenticated() {
                     // Refused unread, so a repeat with the file's next token does nothing twice.
-                    !std::mem::replace(&mut renewed, true) && inner.token().is_renewed(token)
+                    !std::mem::replace(&mut renewed, true)
+                        && inner.renew_token(token).await.unwrap_or_else(|e| {
+                            unreadable = Some(e);
+                            false
+                        })
                 } else if failure.not_sent() {
                     unsent += 1;
                     failure.worth_one_more() && unsent <= MOST_UNSENT
@@ -162,6 +167,7 @@ impl Client {
                     failure.worth_one_more() && std::mem::take(&mut repeats) > 0
                 };
                 let error = failure.into_error(&call.what(), call.effect);
+                let error = unreadable.iter().fold(error, Error::because);
                 // What never left does not tell what became of an attempt before it.
                 let error =
                     if error.outcome() == Outcome::NotApplied { error.with_outcome(before) } else { error };

@@ -411,8 +411,27 @@ impl Inner {
             Some(transport) => transport,
             None => self.make_transport().await?,
         };
-        let auth = self.token.present()?;
+        let auth = self.token.present(|| Ok(self.generation.driver()?.handle().clone())).await?;
         Ok(Wire { transport, auth, max_message_bytes: self.options.max_message_bytes })
+    }
+
+    /// The server has refused `version` of the token: whether its file has another one by now.
+    pub async fn renew_token(&self, version: u64) -> Result<bool> {
+        if !self.token.may_change() {
+            return Ok(false);
+        }
+        self.token.refuse(version);
+        self.token.present(|| Ok(self.generation.driver()?.handle().clone())).await?;
+        Ok(self.token.version() != version)
+    }
+
+    /// Whether `error` is about a token that may be renewed at any time, and so may pass.
+    pub fn may_pass_with_token(&self, error: &Error) -> bool {
+        let about_token = match error.is_from_server() {
+            true => error.status() == Status::UNAUTHENTICATED,
+            false => error.status() == Status::FAILED_PRECONDITION,
+        };
+        about_token && self.token.may_change()
     }
 
     /// What calls present.

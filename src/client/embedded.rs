@@ -144,8 +144,8 @@ impl Embedded {
         let engine = Engine::open(&self.options).map_err(|e| {
             let status = match e.kind() {
                 ErrorKind::InvalidArgument => Status::INVALID_ARGUMENT,
-                ErrorKind::NotFound => Status::NOT_FOUND,
-                ErrorKind::FailedPrecondition => Status::FAILED_PRECONDITION,
+                // Of a call, NOT_FOUND would say that there is no such key, stream or queue.
+                ErrorKind::NotFound | ErrorKind::FailedPrecondition => Status::FAILED_PRECONDITION,
                 ErrorKind::PermissionDenied => Status::PERMISSION_DENIED,
                 ErrorKind::ResourceExhausted => Status::RESOURCE_EXHAUSTED,
                 ErrorKind::Unavailable => Status::UNAVAILABLE,

@@ -155,6 +155,12 @@ impl Error {
         self
     }
 
+    /// Adds what another error says.
+    pub(crate) fn because(mut self, other: &Self) -> Self {
+        self.message = format!("{}; {}", self.message, other.message);
+        self
+    }
+
     pub(crate) fn retryable(mut self) -> Self {
         self.retryable = true;
         self
@@ -212,6 +218,8 @@ pub(crate) struct Failure {
     /// The server's words, or the library's on a lost connection.
     pub text: String,
     pub cause: Cause,
+    /// The server says that the same request will never do.
+    pub for_good: bool,
 }
 
 /// Where a failure arose.
@@ -231,9 +239,14 @@ pub(crate) enum Cause {
     BadReply,
 }
 
+/// By this a gRPC server says when to try again; a negative number means never.
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 impl Failure {
     pub fn new(status: &tonic::Status) -> Self {
         let code = Status(i32::from(status.code()));
+        let pushback = status.metadata().get(PUSHBACK);
+        let for_good = pushback.is_some_and(|ms| ms.as_bytes().starts_with(b"-"));
         let (status, text, cause) = match status.source() {
             None => match code {
                 // Only the decoder of a reply says this: no server of the contract uses the code.
@@ -247,7 +260,12 @@ impl Failure {
                 (Status::UNAVAILABLE, chain_text(source), cause)
             }
         };
-        Self { status, text, cause }
+        Self { status, text, cause, for_good }
+    }
+
+    /// A stream of replies ended, or says so itself.
+    pub fn of_stream(status: Status, text: String, cause: Cause) -> Self {
+        Self { status, text, cause, for_good: false }
     }
 
     /// Whether the server has certainly not seen the request.
@@ -270,7 +288,8 @@ impl Failure {
         let retryable = matches!(
             self.status,
             Status::UNAVAILABLE | Status::RESOURCE_EXHAUSTED | Status::ABORTED | Status::DEADLINE_EXCEEDED
-        ) && self.cause != Cause::BadReply;
+        ) && self.cause != Cause::BadReply
+            && !self.for_good;
         let refused = matches!(
             self.status,
             Status::INVALID_ARGUMENT

@@ -24,7 +24,7 @@ mod options;
 mod producer;
 mod queues;
 mod reader;
-mod rules;
+pub(crate) mod rules;
 mod secret;
 mod statistics;
 mod streams;

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::runtime::{Dispatcher, deadline_after};
 
-/// The largest request that every server takes (contract 2.2).
+/// The largest request that every server takes.
 const REQUEST_LIMIT: usize = 4 << 20;
 /// The largest request that the options may ask for.
 const LARGEST_BATCH: usize = 64 << 20;

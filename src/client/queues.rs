@@ -24,7 +24,7 @@ use super::{
     trace::TRACEPARENT,
 };
 
-/// The longest wait that a server accepts in one request (contract 2.2).
+/// The longest wait that a server accepts in one request.
 const LONGEST_POLL_SECONDS: i64 = 20;
 
 /// A queue of a client.
@@ -165,6 +165,7 @@ impl Queue {
 
     /// Leases up to `max_jobs` (1 to 100) jobs; as [`Queue::reserve`] otherwise.
     pub async fn receive(&self, max_jobs: i32, reserve: Reserve, options: &CallOptions) -> Result<Vec<Job>> {
+        rules::most("max_jobs", max_jobs)?;
         let mut polls = Polls::new(&reserve)?;
         let visibility_timeout_seconds =
             rules::visibility_seconds("visibility_timeout_ms", reserve.visibility_ms)?;
@@ -303,6 +304,7 @@ impl Queue {
 
     /// Dead letters of this queue that wait, in ready order; `max_jobs` 0 is the server's page.
     pub async fn list_dlq_jobs(&self, max_jobs: i32, options: &CallOptions) -> Result<Vec<Job>> {
+        rules::most("max_jobs", max_jobs)?;
         let call = self.0.call("list dead letters of", Effect::None, options);
         let request = ListDlqJobsRequest { resource_path: self.0.path(), max_jobs };
         let reply = self

@@ -1,7 +1,7 @@
-//! The rules for arguments (contract 2.2) that hold before anything is sent, each once.
+//! The rules for arguments that hold before anything is sent, each once.
 //!
 //! The server checks them too. They are here because only the library can name the argument of
-//! the C function, and because not every server refuses what the contract refuses.
+//! the C function, and because not every server refuses what ours refuses.
 
 use bytes::Bytes;
 
@@ -61,6 +61,16 @@ pub(crate) fn position(argument: &str, value: i64, min: i64) -> Result<()> {
     } else {
         Err(Error::invalid(format!("{argument} must be at least {min}, got {value}")))
     }
+}
+
+/// How many are wanted at most; 0 leaves it to the server.
+pub(crate) fn most(argument: &str, value: i32) -> Result<()> {
+    position(argument, value.into(), 0)
+}
+
+/// A partition.
+pub(crate) fn partition(value: i32) -> Result<()> {
+    position("partition", value.into(), 0)
 }
 
 /// A number of things.

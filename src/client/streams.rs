@@ -99,7 +99,9 @@ impl Stream {
         max_messages: i32,
         options: &CallOptions,
     ) -> Result<Vec<Bytes>> {
+        rules::partition(partition)?;
         rules::position("offset", offset, 0)?;
+        rules::most("max_messages", max_messages)?;
         let call = self.0.call("read from", Effect::None, options);
         let request = ReadStreamRequest { resource_path: self.0.path(), partition, offset, max_messages };
         let reply = self
@@ -119,6 +121,7 @@ impl Stream {
         offset: i64,
         options: &CallOptions,
     ) -> Result<()> {
+        rules::partition(partition)?;
         rules::group("consumer_group", group)?;
         rules::position("offset", offset, -1)?;
         let call = self.0.call("commit an offset of", Effect::Idempotent, options);
@@ -138,6 +141,7 @@ impl Stream {
 
     /// The last offset that `group` committed, -1 when none.
     pub async fn offset(&self, group: &str, partition: i32, options: &CallOptions) -> Result<i64> {
+        rules::partition(partition)?;
         rules::group("consumer_group", group)?;
         let call = self.0.call("get an offset of", Effect::None, options);
         let request =
@@ -171,6 +175,7 @@ impl Stream {
         partition: i32,
         options: &CallOptions,
     ) -> Result<ConsumerGroupState> {
+        rules::partition(partition)?;
         rules::group("consumer_group", group)?;
         let call = self.0.call("get the state of a group of", Effect::None, options);
         let request = GetConsumerGroupStateRequest {

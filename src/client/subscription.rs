@@ -144,6 +144,7 @@ enum Source {
 
 impl Subscription {
     pub(crate) fn new(stream: Stream, options: SubscribeOptions) -> Result<Self> {
+        rules::partition(options.partition)?;
         rules::group("consumer_group", &options.consumer_group)?;
         rules::position("start_offset", options.start_offset, START_NEW)?;
         rules::position("batch_messages", i64::try_from(options.batch_messages).unwrap_or(i64::MAX), 1)?;

@@ -1,13 +1,14 @@
 //! The bearer token of a client: where it comes from, and whether it may go where calls go.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
+use tokio::runtime::Handle;
 use tonic::metadata::{Ascii, MetadataValue};
 
 use super::{
@@ -25,7 +26,7 @@ const MOST_BYTES: u64 = 16 << 10;
 pub(crate) enum Token {
     None,
     Given(MetadataValue<Ascii>),
-    File(TokenFile),
+    File(Arc<TokenFile>),
 }
 
 /// A token in a file: read by the first call, and again when the server refuses what it held.
@@ -37,6 +38,8 @@ pub(crate) struct TokenFile {
 #[derive(Default)]
 struct Held {
     value: Option<MetadataValue<Ascii>>,
+    /// The server has refused it: the file is read again before the next call.
+    refused: bool,
     /// How many different values there were.
     version: u64,
 }
@@ -80,22 +83,33 @@ impl Token {
     }
 
     fn in_file(path: &Path) -> Self {
-        Self::File(TokenFile { path: path.to_owned(), held: Mutex::default() })
+        Self::File(Arc::new(TokenFile { path: path.to_owned(), held: Mutex::default() }))
     }
 
-    /// What goes with a call.
-    pub fn present(&self) -> Result<Option<MetadataValue<Ascii>>> {
-        match self {
-            Self::None => Ok(None),
-            Self::Given(value) => Ok(Some(value.clone())),
-            Self::File(file) => {
-                let mut held = lock(&file.held);
-                if held.value.is_none() {
-                    held.value = Some(file.read()?);
-                }
-                Ok(held.value.clone())
-            }
+    /// What goes with a call. A file is read on a thread of `runtime` for that, as reading may take
+    /// longer than the call has time.
+    pub async fn present(
+        &self,
+        runtime: impl FnOnce() -> Result<Handle>,
+    ) -> Result<Option<MetadataValue<Ascii>>> {
+        let file = match self {
+            Self::None => return Ok(None),
+            Self::Given(value) => return Ok(Some(value.clone())),
+            Self::File(file) => file,
+        };
+        if let Some(value) = file.at_hand() {
+            return Ok(Some(value));
         }
+        let reader = file.clone();
+        let read = runtime()?.spawn_blocking(move || reader.read()).await;
+        let value = read.unwrap_or_else(|e| Err(file.failed(&format!("cannot be read: {e}"))))?;
+        file.hold(value.clone());
+        Ok(Some(value))
+    }
+
+    /// Whether it is in a file, where another one may stand at any time.
+    pub fn may_change(&self) -> bool {
+        matches!(self, Self::File(_))
     }
 
     /// Which of a file's tokens is presented.
@@ -106,27 +120,43 @@ impl Token {
         }
     }
 
-    /// The server has refused `version`: whether there is another one by now.
-    pub fn is_renewed(&self, version: u64) -> bool {
-        let Self::File(file) = self else { return false };
-        let mut held = lock(&file.held);
-        if held.version == version
-            && let Ok(value) = file.read()
-            && held.value.as_ref() != Some(&value)
-        {
-            held.value = Some(value);
-            held.version += 1;
+    /// The server has refused `version`: the next call looks for another one.
+    pub fn refuse(&self, version: u64) {
+        if let Self::File(file) = self {
+            let mut held = lock(&file.held);
+            held.refused |= held.version == version;
         }
-        held.version != version
     }
 }
 
 impl TokenFile {
+    /// What was read before, unless it was refused since.
+    fn at_hand(&self) -> Option<MetadataValue<Ascii>> {
+        let held = lock(&self.held);
+        held.value.clone().filter(|_| !held.refused)
+    }
+
+    fn hold(&self, value: MetadataValue<Ascii>) {
+        let mut held = lock(&self.held);
+        held.refused = false;
+        if held.value.as_ref() != Some(&value) {
+            held.version += u64::from(held.value.is_some());
+            held.value = Some(value);
+        }
+    }
+
+    fn failed(&self, what: &str) -> Error {
+        let path = self.path.display();
+        Error::local(Status::FAILED_PRECONDITION, format!("auth_token_file `{path}`: {what}"))
+    }
+
     fn read(&self) -> Result<MetadataValue<Ascii>> {
-        let failed = |what: &str| {
-            let path = self.path.display();
-            Error::local(Status::FAILED_PRECONDITION, format!("auth_token_file `{path}`: {what}"))
-        };
+        let failed = |what: &str| self.failed(what);
+        // Opening anything else may wait for ever.
+        let is_file = fs::metadata(&self.path).map(|metadata| metadata.is_file());
+        if !is_file.map_err(|e| failed(&format!("cannot be read: {e}")))? {
+            return Err(failed("must be a regular file"));
+        }
         let mut text = String::new();
         File::open(&self.path)
             .and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text))
@@ -188,26 +218,37 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_is_read_when_it_is_needed() {
+    #[tokio::test]
+    async fn a_file_is_read_when_it_is_needed() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("token");
         let token = of("unix:/s", |o| (o.auth_token, o.auth_token_file) = (None, Some(path.clone())));
         let token = token.expect("nothing is read yet");
-        let missing = token.present().expect_err("no file");
+        let present = async || token.present(|| Ok(Handle::current())).await;
+        // What a call does that was refused.
+        let is_renewed = async |version| {
+            token.refuse(version);
+            present().await.is_ok() && token.version() != version
+        };
+        let missing = present().await.expect_err("no file");
         assert!(missing.message().contains("auth_token_file"), "{missing}");
         std::fs::write(&path, "fm_one\n").expect("written");
-        let (one, version) = (token.present().expect("read"), token.version());
+        let (one, version) = (present().await.expect("read"), token.version());
         assert_eq!(one.expect("a token"), "Bearer fm_one");
-        assert!(!token.is_renewed(version));
+        assert!(!is_renewed(version).await);
         std::fs::write(&path, "fm_two").expect("written");
-        assert!(token.is_renewed(version) && token.is_renewed(version));
-        let (two, version) = (token.present().expect("read"), token.version());
+        assert_eq!(present().await.expect("held").expect("a token"), "Bearer fm_one");
+        assert!(is_renewed(version).await && is_renewed(version).await);
+        let (two, version) = (present().await.expect("held"), token.version());
         assert_eq!(two.expect("a token"), "Bearer fm_two");
         for bad in ["", "  \n", "fm_a\nfm_b", "fm_\u{fc}"] {
             std::fs::write(&path, bad).expect("written");
-            assert!(!token.is_renewed(version), "{bad:?}");
+            assert!(!is_renewed(version).await, "{bad:?}");
         }
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("made");
+        let no_file = present().await.expect_err("a directory");
+        assert!(no_file.message().contains("must be a regular file"), "{no_file}");
     }
 
     #[test]

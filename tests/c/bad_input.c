@@ -801,7 +801,7 @@ static void directories_that_cannot_be_used(void **state)
     assert_non_null(mkdtemp(base));
 
     snprintf(path, sizeof(path), "%s/missing/data", base);
-    FAILS(FLOWMESH_NOT_FOUND, path, open_directory(path, &error));
+    FAILS(FLOWMESH_FAILED_PRECONDITION, path, open_directory(path, &error));
 
     snprintf(path, sizeof(path), "%s/file", base);
     fclose(fopen(path, "w"));

@@ -117,11 +117,10 @@ impl Follower {
                     Poll::Pending => return Poll::Ready(Ok(())),
                     Poll::Ready(Some(Ok(SubscribeResponse { status, .. }))) => in_band(status),
                     Poll::Ready(Some(Err(status))) => Failure::new(&status),
-                    Poll::Ready(None) => Failure {
-                        status: Status::UNAVAILABLE,
-                        text: "the server ended the stream".into(),
-                        cause: Cause::Lost,
-                    },
+                    Poll::Ready(None) => {
+                        let text = "the server ended the stream".to_owned();
+                        Failure::of_stream(Status::UNAVAILABLE, text, Cause::Lost)
+                    }
                 };
                 if batch.is_empty() {
                     return Poll::Ready(Err(failure));
@@ -143,14 +142,15 @@ impl Follower {
                 match literal(&self.stream, &self.options, start, &CallOptions::default()).await {
                     Ok(position) => *self.position.insert(position),
                     Err(error) if may_pass(error.status()) => return Ok(self.wait_and_retry(error)),
-                    Err(error) => return Err(error),
+                    Err(error) => return self.unless_renewed(error),
                 }
             }
         };
+        let wire = match self.stream.client().inner().wire().await {
+            Ok(wire) => wire.waiting(),
+            Err(error) => return self.unless_renewed(error.while_trying(&what(&self.stream))),
+        };
         self.token = self.stream.client().inner().token().version();
-        let wire =
-            self.stream.client().inner().wire().await.map_err(|e| e.while_trying(&what(&self.stream)))?;
-        let wire = wire.waiting();
         let request = wire.request(SubscribeRequest {
             resource_path: self.stream.resource().path(),
             consumer_group: self.options.consumer_group.clone(),
@@ -169,12 +169,19 @@ impl Follower {
     }
 
     fn lost(&mut self, failure: Failure) -> Result<Progress> {
-        let passes = match failure.is_unauthenticated() {
-            true => self.stream.client().inner().token().is_renewed(self.token),
-            false => may_pass(failure.status) && failure.cause != Cause::BadReply,
-        };
+        let passes = may_pass(failure.status) && failure.cause != Cause::BadReply;
         let error = failure.into_error(&what(&self.stream), Effect::None);
-        if passes { Ok(self.wait_and_retry(error)) } else { Err(error) }
+        if passes { Ok(self.wait_and_retry(error)) } else { self.unless_renewed(error) }
+    }
+
+    /// An error that is final, unless it is about a token whose file may change.
+    fn unless_renewed(&mut self, error: Error) -> Result<Progress> {
+        let inner = self.stream.client().inner();
+        if !inner.may_pass_with_token(&error) {
+            return Err(error);
+        }
+        inner.token().refuse(self.token);
+        Ok(self.wait_and_retry(error))
     }
 
     fn wait_and_retry(&mut self, error: Error) -> Progress {
@@ -217,14 +224,9 @@ pub(in crate::client) fn may_pass(status: Status) -> bool {
 
 /// Some servers report an error in a response instead of ending the call.
 fn in_band(status: Option<flowmesh_proto::v1::Status>) -> Failure {
-    match status {
-        Some(status) if status.code != 0 => {
-            Failure { status: Status(status.code), text: status.message, cause: Cause::Server }
-        }
-        _ => Failure {
-            status: Status::INTERNAL,
-            text: "the server sent a response without a message".into(),
-            cause: Cause::Server,
-        },
-    }
+    let (status, text) = match status {
+        Some(status) if status.code != 0 => (Status(status.code), status.message),
+        _ => (Status::INTERNAL, "the server sent a response without a message".to_owned()),
+    };
+    Failure::of_stream(status, text, Cause::Server)
 }

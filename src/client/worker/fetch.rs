@@ -19,7 +19,7 @@ use super::{
     state::Phase,
 };
 
-/// The longest that a server waits with its answer (contract 2.2).
+/// The longest that a server waits with its answer.
 const POLL_MS: i64 = 20_000;
 
 /// How long to wait before an engine that must not be waited at is asked again: at first, and at
@@ -153,7 +153,8 @@ impl Fetcher {
         if self.shared.no_more_jobs.is_cancelled() {
             return None;
         }
-        if !worth_repeating(error.status()) {
+        let inner = self.shared.queue.client().inner();
+        if !worth_repeating(error.status()) && !inner.may_pass_with_token(&error) {
             let mut state = self.shared.lock();
             // Verdicts could not be sent through a closed client, so no job is begun.
             state.enter(if error.status() == Status::CLOSED { Phase::Ended } else { Phase::Draining });

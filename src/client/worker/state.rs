@@ -17,7 +17,7 @@ use super::{
     pace::Pace,
 };
 
-/// The most jobs that a server hands out at once (contract 2.2).
+/// The most jobs that a server hands out at once.
 const MOST_AT_ONCE: usize = 100;
 
 /// No more jobs are fetched while so many verdicts and events wait.
