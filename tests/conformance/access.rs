@@ -1,4 +1,4 @@
-//! Contract 2.5: who may call what. Every rpc of the proto file meets every kind of caller.
+//! Who may call what. Every rpc of the proto file meets every kind of caller.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! Contract 1 and 2.1: methods, results, failures.
+//! Methods, results, failures: every OK reply has code 0, and a failure is a gRPC status whose code
+//! says whose fault it is.
 
 use std::{sync::Arc, time::Duration};
 

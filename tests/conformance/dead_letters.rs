@@ -1,4 +1,4 @@
-//! Contract 4.3 and 4.4: the attempt limit and the dead-letter queue.
+//! The attempt limit and the dead-letter queue.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Contract 2.4 as far as an orderly restart shows it; crashes have a suite of their own.
+//! What was acknowledged is there after an orderly restart; crashes have a suite of their own.
 
 use crate::ops::*;
 

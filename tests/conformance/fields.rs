@@ -1,4 +1,4 @@
-//! Contract 2.2: paths, names and the ranges of fields.
+//! Paths, names and the ranges of fields: what breaks a rule is INVALID_ARGUMENT.
 
 use flowmesh_proto::v1::*;
 use tonic::Code;

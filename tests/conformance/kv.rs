@@ -1,4 +1,4 @@
-//! Contract 5: keys and values.
+//! Keys and values: a set replaces value and TTL, and what has expired is nowhere.
 
 use crate::ops::*;
 

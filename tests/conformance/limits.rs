@@ -1,4 +1,4 @@
-//! Contract 2.2: sizes of requests and replies.
+//! Sizes of requests and replies.
 
 use bytes::Bytes;
 use flowmesh_proto::v1::*;

@@ -1,5 +1,5 @@
-//! One test per rule of the wire contract and transport: parts 1 to 5, one file each. A test is
-//! named after its rule.
+//! One test per rule of the wire contract and transport, one file per subject. A test is named
+//! after its rule: together, the names are the contract.
 
 #[macro_use]
 mod world;

@@ -1,4 +1,4 @@
-//! Contract 2.3: resources that are not there.
+//! Resources that are not there: writers and consumers make them, readers do not find them.
 
 use tonic::Code;
 

@@ -1,4 +1,4 @@
-//! Contract 1: what a server offers beside the six services.
+//! What a server offers beside the six services.
 
 use tonic::Code;
 use tonic_health::pb::{

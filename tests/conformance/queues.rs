@@ -1,4 +1,4 @@
-//! Contract 4.1 to 4.3 and 4.5: the life of a job.
+//! The life of a job: waiting, leased, acked or waiting again; and what the statistics count.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Contract 3.1 and 3.2: writing, reading, consumer groups.
+//! Writing, reading, consumer groups.
 
 use std::collections::BTreeMap;
 

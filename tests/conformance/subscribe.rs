@@ -1,4 +1,4 @@
-//! Contract 3.3: subscriptions.
+//! Subscriptions: every message from the start on, in order, as soon as it is stored.
 
 use std::{
     future::{Future, poll_fn},

@@ -1,4 +1,5 @@
-//! Contract 1: names, numbers and types on the wire, against a list written from the contract.
+//! Names, numbers and types on the wire, against a list (`wire.txt`) that was not made from the
+//! proto file.
 
 use std::fmt::Write;
 

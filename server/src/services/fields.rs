@@ -1,4 +1,5 @@
-//! The rules for the fields of requests (contract 2.2), each once.
+//! The rules for the fields of requests, each once; as tests they are in
+//! `tests/conformance/fields.rs`.
 //!
 //! A refusal names the argument and the rule, and never repeats the value: it may be long, or
 //! nobody else's business.
