@@ -33,6 +33,9 @@ pub const PART_BYTES: usize = 16 << 10;
 /// The birth of a stream.
 pub const CREATED: u32 = 0xC7EA_7ED0;
 
+/// Before each message in a body stands its length.
+const LENGTH_BYTES: u32 = 4;
+
 /// The largest id of a stream; there is always a next one.
 pub const MAX_STREAM: u32 = u32::MAX - 1;
 
@@ -77,9 +80,13 @@ impl Header {
         header.is_possible().then_some(header)
     }
 
-    /// Whether a log could have written it: sums of its numbers do not overflow.
+    /// Whether a log could have written it: sums of its numbers do not overflow, and its messages have
+    /// room for their lengths.
     fn is_possible(&self) -> bool {
-        self.first >= 0 && self.first.checked_add(self.count.into()).is_some() && self.stream <= MAX_STREAM
+        self.first >= 0
+            && self.first.checked_add(self.count.into()).is_some()
+            && self.stream <= MAX_STREAM
+            && self.count <= self.body_len / LENGTH_BYTES
     }
 
     fn encode(&self, out: &mut [u8; HEADER_LEN], salt: u32) {

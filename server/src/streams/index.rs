@@ -77,6 +77,13 @@ impl Index {
         self.next
     }
 
+    /// Whether a frame of `segment` that ends before `next` can be added: offsets are counted from the
+    /// first one that the stream has in the segment, and no log skips so many that this overflows.
+    pub fn takes(&self, segment: &Segment, next: i64) -> bool {
+        let piece = self.pieces.last().filter(|piece| piece.segment.number == segment.number);
+        piece.is_none_or(|piece| u32::try_from(next - piece.first).is_ok())
+    }
+
     /// Adds a frame at the end, in a segment in order of arrival. Offsets that it leaves out
     /// are lost to `missing`.
     pub fn push(

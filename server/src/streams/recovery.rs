@@ -301,10 +301,14 @@ impl Found {
         }
         if header.first < stream.index.next() {
             self.damage.push(segment.damage(position, "a frame repeats offsets that were stored before"));
-        } else if sound {
+        } else if sound && stream.index.takes(segment, header.next()) {
             stream.index.push(segment, header.first, header.count, position, header.frame_len(), missing);
         } else {
-            let damage = segment.damage(position, "the checksum of a batch does not match");
+            let what = match sound {
+                true => "a frame skips more offsets than a segment can have",
+                false => "the checksum of a batch does not match",
+            };
+            let damage = segment.damage(position, what);
             if header.first > stream.index.next() {
                 stream.index.lose(header.first, missing.unwrap_or(&damage).clone());
             }
