@@ -4,6 +4,7 @@
 //! checkpoints in the background ([`checkpoint`]). Fields are validated before they come here.
 
 mod checkpoint;
+mod commits;
 #[cfg(feature = "net")]
 mod copy;
 mod delivery;
@@ -41,6 +42,7 @@ use tokio::sync::oneshot;
 pub use self::place::Place;
 use self::{
     checkpoint::Checkpoints,
+    commits::Commits,
     delivery::Wait,
     health::Health,
     job_id::JobIds,
@@ -76,6 +78,8 @@ pub struct DatabaseOptions {
     pub create: bool,
     /// Queues and stores, each, that a tenant may have. Dead-letter queues are made all the same.
     pub max_resources: usize,
+    /// Commits, one per stream and consumer group, that a tenant may have.
+    pub max_groups: usize,
     /// The clock.
     pub clock: Clock,
     /// Pages in the WAL from which on they are copied into the file.
@@ -89,6 +93,7 @@ impl Default for DatabaseOptions {
             fsync: FsyncPolicy::Always,
             create: true,
             max_resources: usize::MAX,
+            max_groups: usize::MAX,
             clock: Clock::System,
             checkpoint_pages: 2_000,
         }
@@ -172,7 +177,7 @@ impl Database {
     /// What [`Database::commit_offset`] recorded, -1 when nothing.
     pub async fn committed_offset(&self, stream: &ResourceName, group: &str) -> Result<i64> {
         self.clear_doubt().await?;
-        self.parts()?.readers.read(|conn| values::committed(conn, stream, group))
+        self.parts()?.readers.read(|conn| commits::committed(conn, stream, group))
     }
 
     fn parts(&self) -> Result<&Open> {
@@ -283,6 +288,7 @@ impl Open {
         let ids = JobIds::new(key);
         let queues = Queues::load(&conn, options.max_resources)?;
         let values = Values::load(&conn, options.max_resources)?;
+        let commits = Commits::load(&conn, options.max_groups)?;
         let lease_end = Arc::new(AtomicI64::new(first_expiry(&conn)?));
         let readers = Arc::new(readers);
         drop(conn);
@@ -295,6 +301,7 @@ impl Open {
             ids: ids.clone(),
             queues,
             values,
+            commits,
             clock: options.clock.clone(),
             create: options.create,
             health: health.clone(),

@@ -17,6 +17,7 @@ use rusqlite::{Connection, config::DbConfig, ffi};
 use super::{
     Place,
     checkpoint::Checkpoints,
+    commits::Commits,
     delivery::Undelivered,
     health::{Health, is_failed_sync},
     job_id::JobIds,
@@ -25,7 +26,7 @@ use super::{
     queues::{Queues, Step, Tx},
     readers::Readers,
     reopen::Reopening,
-    values::{self, Values},
+    values::Values,
 };
 use crate::{
     clock::{Clock, SECOND_NS},
@@ -44,6 +45,7 @@ pub(super) struct Writer {
     pub ids: JobIds,
     pub queues: Queues,
     pub values: Values,
+    pub commits: Commits,
     pub clock: Clock,
     pub create: bool,
     pub health: Arc<Health>,
@@ -273,7 +275,7 @@ impl Writer {
 
     /// Applies one operation. Its answer waits for the commit; an error ends the transaction.
     fn apply(&mut self, tx: &Tx<'_>, operation: Operation) -> rusqlite::Result<()> {
-        let Self { queues, values, answers, .. } = self;
+        let Self { queues, values, commits, answers, .. } = self;
         match operation {
             Operation::Enqueue { queue, body, delay_seconds, reply } => {
                 let visible_at = tx.now.saturating_add(delay_seconds.saturating_mul(SECOND_NS));
@@ -323,9 +325,7 @@ impl Writer {
                 answer(answers, values.delete(tx, &store, &key), |r| Answer::Done(reply, r))
             }
             Operation::Commit { stream, group, offset, reply } => {
-                answer(answers, values::commit(tx, &stream, &group, offset).map(Ok), |r| {
-                    Answer::Done(reply, r)
-                })
+                answer(answers, commits.commit(tx, &stream, &group, offset), |r| Answer::Done(reply, r))
             }
         }
     }
@@ -360,7 +360,8 @@ impl Writer {
                 // Whoever waited has gone if this does not reach it.
                 let _ = waiter.reply.send(Err(Error::internal("the queue could not be created")));
             }
-            self.values.reload(conn)
+            self.values.reload(conn)?;
+            self.commits.reload(conn)
         };
         if let Err(e) = reload() {
             // The pictures may now differ from the tables; going on could only do harm.
