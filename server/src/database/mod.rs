@@ -1,13 +1,15 @@
 //! Queues, KV values and commits: SQLite.
 //!
 //! One writer with group commit ([`writer`]), reads in the caller's thread ([`readers`]),
-//! checkpoints in the background ([`checkpoint`]). Fields are validated before they come here.
+//! checkpoints in the background ([`checkpoint`]). Leases that are over are ended a bounded number
+//! at a time ([`expiry`]). Fields are validated before they come here.
 
 mod checkpoint;
 mod commits;
 #[cfg(feature = "net")]
 mod copy;
 mod delivery;
+mod expiry;
 mod health;
 mod job;
 mod job_id;
@@ -84,6 +86,8 @@ pub struct DatabaseOptions {
     pub clock: Clock,
     /// Pages in the WAL from which on they are copied into the file.
     pub checkpoint_pages: i64,
+    /// Leases that are ended in one transaction, in their turn, and as many again ahead of it.
+    pub expiry_step: usize,
 }
 
 impl Default for DatabaseOptions {
@@ -96,6 +100,7 @@ impl Default for DatabaseOptions {
             max_groups: usize::MAX,
             clock: Clock::System,
             checkpoint_pages: 2_000,
+            expiry_step: 500,
         }
     }
 }
@@ -194,10 +199,10 @@ impl Database {
         result.await.unwrap_or_else(|_| Err(Error::internal("the operation ended in a panic")))
     }
 
-    /// Waits until leases that are over by now are over in the tables, too.
-    async fn settle(&self) -> Result<()> {
+    /// Waits until leases of `queue` that are over by now are over in the tables, too.
+    async fn settle(&self, queue: ResourceName) -> Result<()> {
         if self.parts()?.lease_end.load(Ordering::SeqCst) <= self.clock.now_ns() {
-            self.submit(|reply| Operation::Settle { reply }).await?;
+            self.submit(|reply| Operation::Settle { queue: Some(queue), reply }).await?;
         }
         self.clear_doubt().await
     }
@@ -206,7 +211,7 @@ impl Database {
     /// be gone: the writer looks to that first.
     async fn clear_doubt(&self) -> Result<()> {
         if self.parts()?.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.has_failed_sync()) {
-            self.submit(|reply| Operation::Settle { reply }).await?;
+            self.submit(|reply| Operation::Settle { queue: None, reply }).await?;
         }
         Ok(())
     }
@@ -230,6 +235,10 @@ impl Database {
 
     pub(crate) fn hold(&self) -> impl Sized + '_ {
         self.open.as_ref().map(|open| open.committer.hold())
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.open.as_ref().is_none_or(|open| open.committer.is_closed())
     }
 
     pub(crate) fn quiesce(&self) {
@@ -286,7 +295,7 @@ impl Open {
             return Err(OpenError::Refused(Error::internal(why)));
         };
         let ids = JobIds::new(key);
-        let queues = Queues::load(&conn, options.max_resources)?;
+        let queues = Queues::load(&conn, options.max_resources, options.expiry_step)?;
         let values = Values::load(&conn, options.max_resources)?;
         let commits = Commits::load(&conn, options.max_groups)?;
         let lease_end = Arc::new(AtomicI64::new(first_expiry(&conn)?));
@@ -311,6 +320,7 @@ impl Open {
             reopening: Reopening::default(),
             lease_end: lease_end.clone(),
             answers: Vec::new(),
+            waiting: Vec::new(),
             alarm: Alarm::default(),
         };
         let committer = Committer::start("fm-database", writer)
@@ -356,7 +366,7 @@ impl QueueStore for Database {
     }
 
     async fn stats(&self, queue: &ResourceName) -> Result<QueueStats> {
-        self.settle().await?;
+        self.settle(queue.clone()).await?;
         let now = self.clock.now_ns();
         let stats = self.parts()?.readers.read(|conn| {
             let row = conn
@@ -388,7 +398,8 @@ impl QueueStore for Database {
     }
 
     async fn retry_policy(&self, queue: &ResourceName) -> Result<RetryPolicy> {
-        self.clear_doubt().await?;
+        // It may be the queue of dead letters whose first is to come.
+        self.settle(queue.clone()).await?;
         let policy = self.parts()?.readers.read(|conn| {
             let Some(id) = queue_id(conn, queue)? else { return Ok(None) };
             Ok(Some(queues::read_policy(conn, id)?.unwrap_or_else(retry::default_policy)))
@@ -402,7 +413,8 @@ impl QueueStore for Database {
         max_jobs: usize,
         max_bytes: usize,
     ) -> Result<Vec<Job>> {
-        self.settle().await?;
+        self.settle(queue.clone()).await?;
+        self.settle(queue.dead_letters()).await?;
         let parts = self.parts()?;
         let jobs = parts.readers.read(|conn| {
             if queue_id(conn, queue)?.is_none() {

@@ -47,10 +47,11 @@ impl Queues {
         while let Some(id) = self.to_serve.pop() {
             self.serve(tx, id, answers)?;
         }
-        while let Some(&(at, id)) = self.alarms.first()
-            && at <= tx.now
-        {
-            self.serve(tx, id, answers)?;
+        let due: Vec<i64> = self.alarms.range(..=(tx.now, i64::MAX)).map(|(_, id)| *id).collect();
+        for id in due {
+            if !self.serve(tx, id, answers)? {
+                continue;
+            }
             let queue = self.get_mut(id);
             let waiters = std::mem::take(&mut queue.waiters);
             for waiter in waiters {
@@ -65,10 +66,18 @@ impl Queues {
         Ok(())
     }
 
-    /// Gives due jobs of queue `id` to its waiters; those that have gone lease nothing.
-    fn serve(&mut self, tx: &Tx<'_>, id: i64, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
+    /// Gives due jobs of queue `id` to its waiters; those that have gone lease nothing. False when that
+    /// has to wait for leases that are overdue.
+    fn serve(&mut self, tx: &Tx<'_>, id: i64, answers: &mut Vec<Answer>) -> rusqlite::Result<bool> {
         if self.get(id).waiters.is_empty() {
-            return Ok(());
+            return Ok(true);
+        }
+        if self.expiry.next <= tx.now {
+            let name = self.get(id).name.clone();
+            if !self.is_current(tx, &name)? {
+                self.set_alarm(id);
+                return Ok(false);
+            }
         }
         while let Some(front) = self.get_mut(id).waiters.front() {
             if front.reply.is_closed() {
@@ -85,7 +94,7 @@ impl Queues {
             }
         }
         self.set_alarm(id);
-        Ok(())
+        Ok(true)
     }
 
     /// Sets the alarm of queue `id` by its waiters and its jobs.

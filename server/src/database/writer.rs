@@ -57,6 +57,8 @@ pub(super) struct Writer {
     /// When the first lease ends, for readers.
     pub lease_end: Arc<AtomicI64>,
     pub answers: Vec<Answer>,
+    /// Operations for the next transaction: they wait for leases that are overdue.
+    pub waiting: Vec<Operation>,
     pub alarm: Alarm,
 }
 
@@ -230,7 +232,7 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         loop {
             self.transact(conn, now, batch)?;
-            self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+            self.lease_end.store(self.queues.expiry.next, Ordering::SeqCst);
             let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
             if untold.is_empty() {
                 return Ok(());
@@ -243,15 +245,22 @@ impl Writer {
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
         self.sync.suspect |= self.checkpoints.as_ref().is_some_and(Checkpoints::take_failed_sync);
         self.sync.regain_trust()?;
+        if !self.waiting.is_empty() {
+            // They came first.
+            self.waiting.append(batch);
+            std::mem::swap(&mut self.waiting, batch);
+        }
         self.sync.prepare(conn, batch.iter().any(|op| self.acknowledges_change(op)))?;
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let ids = self.ids.clone();
         let tx = Tx { conn, ids: &ids, now, create: self.create };
         self.queues.expire(&tx)?;
         self.values.sweep(&tx)?;
-        for operation in batch.drain(..) {
-            self.apply(&tx, operation)?;
-        }
+        let mut operations = batch.drain(..);
+        let applied = operations.try_for_each(|operation| self.apply_or_keep(&tx, operation));
+        // Those behind one that failed.
+        self.waiting.extend(operations);
+        applied?;
         self.queues.serve_due(&tx, &mut self.answers)?;
         self.queues.save(conn)?;
         if planted!(DatabaseAnswersEarly) {
@@ -270,6 +279,16 @@ impl Writer {
             Operation::Lease { queue, .. } => self.create && self.queues.id(queue).is_none(),
             Operation::GiveBack { .. } | Operation::Settle { .. } => false,
             _ => true,
+        }
+    }
+
+    fn apply_or_keep(&mut self, tx: &Tx<'_>, operation: Operation) -> rusqlite::Result<()> {
+        match self.queues.must_wait(tx, &operation) {
+            Ok(false) => self.apply(tx, operation),
+            other => {
+                self.waiting.push(operation);
+                other.map(drop)
+            }
         }
     }
 
@@ -317,7 +336,7 @@ impl Writer {
             Operation::Replay { queue, job_id, reply } => {
                 answer(answers, queues.replay(tx, &queue, &job_id), |r| Answer::Enqueued(reply, r))
             }
-            Operation::Settle { reply } => answer(answers, Ok(Ok(())), |r| Answer::Done(reply, r)),
+            Operation::Settle { reply, .. } => answer(answers, Ok(Ok(())), |r| Answer::Done(reply, r)),
             Operation::Set { store, key, value, ttl_seconds, reply } => {
                 answer(answers, values.set(tx, &store, &key, &value, ttl_seconds), |r| Answer::Done(reply, r))
             }
@@ -339,7 +358,7 @@ impl Writer {
         for answer in self.answers.drain(..) {
             answer.fail(&error);
         }
-        for operation in batch.drain(..) {
+        for operation in self.waiting.drain(..).chain(batch.drain(..)) {
             operation.fail(&error);
         }
         self.alarm.rest_until = Instant::now().checked_add(REST_AFTER_FAILURE);
@@ -367,11 +386,11 @@ impl Writer {
             // The pictures may now differ from the tables; going on could only do harm.
             self.health.set_damaged(format!("cannot be read after a failed transaction: {e}"));
         }
-        self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+        self.lease_end.store(self.queues.expiry.next, Ordering::SeqCst);
     }
 
     fn refuse_all(&mut self, batch: &mut Vec<Operation>, error: &Error) {
-        for operation in batch.drain(..) {
+        for operation in self.waiting.drain(..).chain(batch.drain(..)) {
             operation.fail(error);
         }
         for waiter in self.queues.drain_waiters() {
@@ -383,8 +402,11 @@ impl Writer {
 
     /// The instant at which there is something to do without an operation.
     fn first_alarm(&self) -> i64 {
+        if !self.waiting.is_empty() {
+            return i64::MIN;
+        }
         let waiters = self.queues.alarms.first().map_or(i64::MAX, |(at, _)| *at);
-        waiters.min(self.queues.next_expiry).min(self.values.next_expiry).min(self.reopening.alarm())
+        waiters.min(self.queues.expiry.next).min(self.values.next_expiry).min(self.reopening.alarm())
     }
 
     fn set_alarm(&mut self, now: i64) {
@@ -392,8 +414,11 @@ impl Writer {
         if at == i64::MAX {
             self.alarm.due = None;
         } else if self.alarm.due.is_none_or(|(known, _)| known != at || at <= now || self.came_early(now)) {
-            // On a test clock nobody sleeps; its advance rings.
-            self.alarm.due = self.clock.until(at).map(|rest| (at, Instant::now() + rest));
+            // On a test clock nobody sleeps; its advance rings. What this run has left is done at once
+            // on any clock, unless it failed.
+            let left = at <= now && self.alarm.rest_until.is_none();
+            let rest = self.clock.until(at).or(left.then_some(Duration::ZERO));
+            self.alarm.due = rest.map(|rest| (at, Instant::now() + rest));
         }
         self.alarm.sync = self.sync.due;
     }
