@@ -24,6 +24,7 @@ use std::collections::HashSet;
 use rusqlite::params;
 
 use super::{
+    allowance::Allowance,
     job::JobNumber,
     jobs::{DELETE_LEASED, set_aside},
     operation::Operation,
@@ -32,8 +33,9 @@ use super::{
 };
 use crate::resource::ResourceName;
 
-/// Bodies that one transaction moves to dead-letter queues, in bytes; the last one may pass it.
-const MAX_BYTES: usize = 8 << 20;
+/// Jobs that one transaction leases; the last call may pass it. As many can become due at one instant
+/// as there are, and as many calls wait for them as tenants may have.
+const LEASES: usize = 1_000;
 
 /// What the writer knows of leases that end.
 pub(super) struct Expiry {
@@ -57,13 +59,6 @@ pub(super) struct Ends {
     last_overdue: i64,
 }
 
-/// How much a transaction may still do.
-#[derive(Clone, Copy)]
-struct Allowance {
-    leases: usize,
-    bytes: usize,
-}
-
 /// A row of `leased`.
 type Row = (i64, i64, i64);
 
@@ -82,18 +77,13 @@ impl Ends {
     }
 }
 
-impl Allowance {
-    fn of(leases: usize) -> Self {
-        Self { leases, bytes: MAX_BYTES }
-    }
-}
-
 impl Queues {
     /// At the beginning of a transaction: ends leases whose time has come, those that ended first
     /// first. Some may be left; then `expiry.next` stays in the past.
     pub(super) fn expire(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()> {
         self.expiry.unsettled.clear();
         self.expiry.ahead = Allowance::of(self.expiry.step);
+        self.leasing = Allowance::of(LEASES);
         if self.expiry.next > tx.now {
             return Ok(());
         }
@@ -103,15 +93,19 @@ impl Queues {
             .prepare_cached(
                 "SELECT job, until, attempts FROM leased WHERE until <= ?1 ORDER BY until, job LIMIT ?2",
             )?
-            .query_map(params![tx.now, allowance.leases as i64], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
+            .query_map(params![tx.now, allowance.jobs as i64], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
             .collect::<rusqlite::Result<_>>()?;
         self.end(tx, &overdue, &mut allowance)?;
         self.expiry.next = first_expiry(tx.conn)?;
         Ok(())
     }
 
-    /// Whether `operation` has to wait for a later transaction because leases are overdue.
+    /// Whether `operation` has to wait for a later transaction: because leases are overdue, or because
+    /// this one has leased enough.
     pub(super) fn must_wait(&mut self, tx: &Tx<'_>, operation: &Operation) -> rusqlite::Result<bool> {
+        if matches!(operation, Operation::Lease { .. }) && self.leasing.is_spent() {
+            return Ok(true);
+        }
         if self.expiry.next > tx.now {
             return Ok(false);
         }
@@ -190,7 +184,7 @@ impl Queues {
             self.get_mut(id).ends.last_overdue = last_overdue.unwrap_or(i64::MIN);
         }
         let mut ahead = self.expiry.ahead;
-        if overdue > ahead.leases {
+        if overdue > ahead.jobs {
             return Ok(false);
         }
         if overdue > 0 {
@@ -216,10 +210,10 @@ impl Queues {
     /// Ends overdue leases, in this order; whether the allowance was enough for all of them.
     fn end(&mut self, tx: &Tx<'_>, overdue: &[Row], allowance: &mut Allowance) -> rusqlite::Result<bool> {
         for &(number, until, attempts) in overdue {
-            if allowance.leases == 0 || allowance.bytes == 0 {
+            if allowance.is_spent() {
                 return Ok(false);
             }
-            allowance.leases -= 1;
+            allowance.jobs -= 1;
             let Some(job) = JobNumber::from_stored(number).filter(|job| self.contains(job.queue())) else {
                 tx.conn.prepare_cached(DELETE_LEASED)?.execute([number])?;
                 tracing::error!(number, "a lease belongs to no queue and was dropped");
@@ -233,7 +227,7 @@ impl Queues {
                 continue;
             }
             match self.bury(tx, job, attempts)? {
-                Ok(size) => allowance.bytes = allowance.bytes.saturating_sub(size),
+                Ok(size) => allowance.spend(0, size),
                 Err(_) => {
                     self.end_lease(tx, job)?;
                     self.change(job.queue()).counters.waiting += 1;

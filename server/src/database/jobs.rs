@@ -177,6 +177,7 @@ impl Queues {
                     .execute([id, visible_at, number])?;
             }
             self.expiry.next = self.expiry.next.min(until);
+            self.leasing.spend(taken.len(), size);
             let count = taken.len() as i64;
             let queue = self.change(id);
             queue.ends.next = queue.ends.next.min(until);

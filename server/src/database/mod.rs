@@ -4,6 +4,7 @@
 //! checkpoints in the background ([`checkpoint`]). Leases that are over are ended a bounded number
 //! at a time ([`expiry`]). Fields are validated before they come here.
 
+mod allowance;
 mod checkpoint;
 mod commits;
 #[cfg(feature = "net")]

@@ -10,6 +10,7 @@ use flowmesh_proto::v1::RetryPolicy;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
+    allowance::Allowance,
     expiry::{Ends, Expiry},
     job_id::JobIds,
     retry,
@@ -74,6 +75,8 @@ pub(super) struct Queues {
     /// Queues with waiters in which something may have become due in this transaction.
     pub(super) to_serve: Vec<i64>,
     pub(super) expiry: Expiry,
+    /// Of leases that this transaction may still make.
+    pub(super) leasing: Allowance,
 }
 
 impl Queues {
@@ -87,6 +90,7 @@ impl Queues {
             alarms: BTreeSet::new(),
             to_serve: Vec::new(),
             expiry: Expiry::new(expiry_step),
+            leasing: Allowance::of(0),
         };
         queues.reload(conn)?;
         Ok(queues)

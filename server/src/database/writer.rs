@@ -27,6 +27,7 @@ use super::{
     readers::Readers,
     reopen::Reopening,
     values::Values,
+    waiters::Turn,
 };
 use crate::{
     clock::{Clock, SECOND_NS},
@@ -57,7 +58,7 @@ pub(super) struct Writer {
     /// When the first lease ends, for readers.
     pub lease_end: Arc<AtomicI64>,
     pub answers: Vec<Answer>,
-    /// Operations for the next transaction: they wait for leases that are overdue.
+    /// Operations for the next transaction: see [`Queues::must_wait`].
     pub waiting: Vec<Operation>,
     pub alarm: Alarm,
 }
@@ -294,7 +295,7 @@ impl Writer {
 
     /// Applies one operation. Its answer waits for the commit; an error ends the transaction.
     fn apply(&mut self, tx: &Tx<'_>, operation: Operation) -> rusqlite::Result<()> {
-        let Self { queues, values, commits, answers, .. } = self;
+        let Self { queues, values, commits, answers, waiting, .. } = self;
         match operation {
             Operation::Enqueue { queue, body, delay_seconds, reply } => {
                 let visible_at = tx.now.saturating_add(delay_seconds.saturating_mul(SECOND_NS));
@@ -315,11 +316,15 @@ impl Writer {
                     }
                 };
                 match queues.lease(tx, id, &lease, answers) {
-                    Ok(None) => {
+                    Ok(Turn::Wait) => {
                         queues.wait(tx.now, id, lease, reply);
                         Ok(())
                     }
-                    Ok(Some(jobs)) => answer(answers, Ok(Ok(jobs)), |r| Answer::Leased(reply, r)),
+                    Ok(Turn::Later) => {
+                        waiting.push(Operation::Lease { queue, lease, reply });
+                        Ok(())
+                    }
+                    Ok(Turn::Now(jobs)) => answer(answers, Ok(Ok(jobs)), |r| Answer::Leased(reply, r)),
                     Err(e) => answer(answers, Err(e), |r| Answer::Leased(reply, r)),
                 }
             }

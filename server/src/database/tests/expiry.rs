@@ -343,6 +343,47 @@ fn dead_letters_of_many_bytes_take_several_transactions() {
     assert_eq!(calls.end(), ["set", "stats"]);
 }
 
+/// Many jobs that become due at one instant, and many calls that wait for them, or ask at once: the calls
+/// of others go on in between.
+#[test]
+fn jobs_that_become_due_together_are_leased_a_bounded_number_at_a_time() {
+    const CALLS: usize = 25;
+    let (db, clock) = memory();
+    let q = queue("jobs");
+    for i in 0..200 * CALLS {
+        db.put_delayed(&q, &i.to_string(), 5);
+    }
+    let mut calls = UnderWay::default();
+    let take = |call: usize, wait| {
+        let (db, q) = (db.clone(), q.clone());
+        let expected: Vec<i64> = (100 * call as i64..100 * (call as i64 + 1)).collect();
+        let jobs = async move {
+            let jobs = db.lease(&q, lease(100, 30, wait)).await?.taken();
+            Ok(jobs.iter().map(|job| job.seq).collect())
+        };
+        (jobs, Ok(expected))
+    };
+    for call in 0..CALLS {
+        let (jobs, expected) = take(call, 20);
+        calls.make("waiter", jobs, expected);
+    }
+    db.quiesce();
+    let writer = db.hold();
+    clock.advance(seconds(5));
+    for call in CALLS..2 * CALLS {
+        let (jobs, expected) = take(call, 0);
+        calls.make("caller", jobs, expected);
+    }
+    let d = db.clone();
+    calls.make("set", async move { d.set(&store("s"), "k", Bytes::from_static(b"v"), 0).await }, Ok(()));
+    drop(writer);
+    let order = calls.end();
+    let set = order.iter().position(|name| *name == "set").unwrap();
+    assert_eq!(order[..set], ["waiter"; 10], "in one transaction with a thousand jobs");
+    assert_eq!(order[set + 1..], [["waiter"; 15].as_slice(), &["caller"; CALLS]].concat());
+    assert_eq!(db.stats_of(&q)[2], 200 * CALLS as i64);
+}
+
 /// When a transaction fails in the middle, each of its calls is told why.
 #[test]
 fn calls_behind_one_that_fails_are_told_the_same() {
