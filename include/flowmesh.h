@@ -2436,6 +2436,8 @@ flowmesh_status_t flowmesh_stream_read(const flowmesh_stream_t *stream,
 // thread. Repeated by the library when the connection fails.
 //
 // FLOWMESH_INVALID_ARGUMENT: offset below -1, bad group name. FLOWMESH_NOT_FOUND: no such stream.
+// FLOWMESH_RESOURCE_EXHAUSTED: a new group, and the tenant has as many as the server allows or the
+// storage is full.
 FLOWMESH_MUST_CHECK
 flowmesh_status_t flowmesh_stream_commit_offset(const flowmesh_stream_t *stream,
                                                 const char *consumer_group,

@@ -204,6 +204,11 @@ impl<S: Sink> Committer<S> {
         Held(Some(lock(&self.shared.sink)), &self.shared)
     }
 
+    /// Whether operations are refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.shared.inbox).closed
+    }
+
     /// Waits until the thread has nothing to do.
     pub(crate) fn quiesce(&self) {
         loop {

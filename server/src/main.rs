@@ -120,6 +120,7 @@ fn serve(settings: &InForce, certificates: Option<CertificateFiles>) -> ExitCode
         fsync: settings.fsync,
         create: !settings.no_create,
         max_resources: settings.max_resources as usize,
+        max_groups: settings.max_groups as usize,
         clock: Clock::System,
     };
     let engine = match Engine::open(&options) {

@@ -46,6 +46,11 @@ impl ResourceName {
         Self(format!("{}-dlq", self.0))
     }
 
+    /// The path of the queue whose dead-letter queue this would be.
+    pub fn source_of_dead_letters(&self) -> Option<Self> {
+        Some(Self(self.0.strip_suffix("-dlq")?.to_owned()))
+    }
+
     /// Its first two parts, which hold no `/`.
     pub fn tenant_and_namespace(&self) -> (&str, &str) {
         let mut parts = self.0.splitn(3, '/');

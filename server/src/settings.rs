@@ -27,6 +27,8 @@ use tracing::level_filters::LevelFilter;
 
 /// A name costs a few hundred bytes of memory.
 const DEFAULT_MAX_RESOURCES: u32 = 100_000;
+/// A commit takes a few hundred bytes of the disk, 2 KiB when its names are as long as they may be.
+const DEFAULT_MAX_GROUPS: u32 = 100_000;
 
 /// What can be set.
 #[derive(Debug, Default, Args, Deserialize)]
@@ -81,6 +83,10 @@ pub struct Settings {
     /// Streams, queues and stores, each, that a tenant may have. Default 100000.
     #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_RESOURCES")]
     pub max_resources: Option<NonZeroU32>,
+
+    /// Consumer groups of one tenant, counted once for each stream they commit to. Default 100000.
+    #[arg(long, value_name = "NUMBER", env = "FLOWMESH_MAX_GROUPS")]
+    pub max_groups: Option<NonZeroU32>,
 
     /// Memory for replies that are not read and requests that are not finished; above it, those who
     /// hold the most lose theirs. Default 268435456.
@@ -180,7 +186,7 @@ impl Settings {
 
     /// These, and where they say nothing, the others.
     pub fn or(self, other: Self) -> Self {
-        either!(self, other: listen, data_dir, fsync, max_message_bytes, max_header_bytes, max_connections, max_calls, max_subscriptions, max_waiters, max_resources, max_buffered_bytes, max_control_frames, handshake_timeout, idle_timeout, keepalive, no_create, tokens, tls_cert, tls_key, tls_client_ca, insecure, log_level, log_format)
+        either!(self, other: listen, data_dir, fsync, max_message_bytes, max_header_bytes, max_connections, max_calls, max_subscriptions, max_waiters, max_resources, max_groups, max_buffered_bytes, max_control_frames, handshake_timeout, idle_timeout, keepalive, no_create, tokens, tls_cert, tls_key, tls_client_ca, insecure, log_level, log_format)
     }
 
     /// With the defaults where nothing is said.
@@ -200,6 +206,7 @@ impl Settings {
                 .map_or(limits.max_subscriptions as u32, NonZeroU32::get),
             max_waiters: self.max_waiters.map_or(limits.max_waiters as u32, NonZeroU32::get),
             max_resources: self.max_resources.map_or(DEFAULT_MAX_RESOURCES, NonZeroU32::get),
+            max_groups: self.max_groups.map_or(DEFAULT_MAX_GROUPS, NonZeroU32::get),
             max_buffered_bytes: self
                 .max_buffered_bytes
                 .map_or(limits.max_buffered_bytes as u32, NonZeroU32::get),
@@ -236,6 +243,7 @@ pub struct InForce {
     pub max_subscriptions: u32,
     pub max_waiters: u32,
     pub max_resources: u32,
+    pub max_groups: u32,
     pub max_buffered_bytes: u32,
     pub max_control_frames: u32,
     pub handshake_timeout: u32,

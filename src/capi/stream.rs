@@ -211,6 +211,8 @@ pub extern "C" fn flowmesh_stream_read(
 /// thread. Repeated by the library when the connection fails.
 ///
 /// FLOWMESH_INVALID_ARGUMENT: offset below -1, bad group name. FLOWMESH_NOT_FOUND: no such stream.
+/// FLOWMESH_RESOURCE_EXHAUSTED: a new group, and the tenant has as many as the server allows or the
+/// storage is full.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn flowmesh_stream_commit_offset(

@@ -112,6 +112,7 @@ impl Embedded {
             },
             create: options.create,
             max_resources: usize::MAX,
+            max_groups: usize::MAX,
             clock: clock.clone().map_or(Clock::System, Clock::Test),
         };
         Ok(Self { options, clock, clock_moves })

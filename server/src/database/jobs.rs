@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     delivery::Undelivered,
     job::{Body, JobNumber, RawBody, StoredBody},
-    queues::{Queues, Step, Tx, first_expiry},
+    queues::{Queues, Step, Tx},
     retry, timestamp,
 };
 use crate::{
@@ -29,13 +29,11 @@ const ORIGINAL_JOB_ID: &str = "x-flowmesh-original-job-id";
 const FAILED_AT: &str = "x-flowmesh-failed-at";
 const ATTEMPTS: &str = "x-flowmesh-attempts";
 
-/// Leases that end together are handled in steps of this many, to bound memory.
-const EXPIRY_STEP: usize = 1_000;
-
 const INSERT_WAITING: &str = "INSERT INTO waiting VALUES (?1, ?2, ?3, ?4)";
 const DELETE_WAITING: &str = "DELETE FROM waiting WHERE queue = ?1 AND visible_at = ?2 AND job = ?3";
 const INSERT_LEASED: &str = "INSERT INTO leased VALUES (?1, ?2, ?3)";
-const DELETE_LEASED: &str = "DELETE FROM leased WHERE job = ?1";
+pub(super) const DELETE_LEASED: &str = "DELETE FROM leased WHERE job = ?1";
+const DELETE_UNTIL: &str = "DELETE FROM leased WHERE job = ?1 AND until > ?2";
 const DELETE_THIS_LEASE: &str = "DELETE FROM leased WHERE job = ?1 AND until = ?2 AND attempts = ?3";
 const DELETE_JOB: &str = "DELETE FROM jobs WHERE job = ?1";
 const INSERT_DAMAGED: &str = "INSERT INTO damaged VALUES (?1)";
@@ -74,7 +72,7 @@ impl Queues {
     }
 
     /// Makes a job wait whose row is in none of the states, and has waiters looked at.
-    fn put_back(
+    pub(super) fn put_back(
         &mut self,
         tx: &Tx<'_>,
         job: JobNumber,
@@ -178,9 +176,12 @@ impl Queues {
                     .prepare_cached("DELETE FROM waiting WHERE queue = ?1 AND (visible_at, job) <= (?2, ?3)")?
                     .execute([id, visible_at, number])?;
             }
-            self.next_expiry = self.next_expiry.min(until);
+            self.expiry.next = self.expiry.next.min(until);
+            self.leasing.spend(taken.len(), size);
             let count = taken.len() as i64;
-            let counters = &mut self.change(id).counters;
+            let queue = self.change(id);
+            queue.ends.next = queue.ends.next.min(until);
+            let counters = &mut queue.counters;
             counters.waiting -= count;
             counters.leased += count;
             if counters.waiting == 0 {
@@ -194,7 +195,9 @@ impl Queues {
     /// Undoes a lease that nobody was told of, unless it has ended meanwhile.
     pub(super) fn give_back(&mut self, tx: &Tx<'_>, lease: &Undelivered) -> rusqlite::Result<()> {
         let Undelivered { job, visible_at, until, attempts } = *lease;
-        if tx.conn.prepare_cached(DELETE_THIS_LEASE)?.execute([job.get(), until, attempts])? == 1 {
+        if until > tx.now
+            && tx.conn.prepare_cached(DELETE_THIS_LEASE)?.execute([job.get(), until, attempts])? == 1
+        {
             self.change(job.queue()).counters.leased -= 1;
             self.put_back(tx, job, visible_at, attempts - 1)?;
         }
@@ -208,7 +211,7 @@ impl Queues {
             Err(e) => return Ok(Err(e)),
         };
         let Some(job) = tx.ids.job(job_id).filter(|job| job.queue() == id) else { return Ok(Ok(())) };
-        if tx.conn.prepare_cached(DELETE_LEASED)?.execute([job.get()])? == 0 {
+        if tx.conn.prepare_cached(DELETE_UNTIL)?.execute([job.get(), tx.now])? == 0 {
             return Ok(if is_set_aside(tx.conn, job)? { Err(damage(queue, job_id)) } else { Ok(()) });
         }
         tx.conn.prepare_cached(DELETE_JOB)?.execute([job.get()])?;
@@ -234,12 +237,12 @@ impl Queues {
         let Some(job) = tx.ids.job(job_id).filter(|job| job.queue() == id) else {
             return Ok(Err(not_leased()));
         };
-        let Some(attempts) = leased_attempts(tx.conn, job)? else {
+        let Some(attempts) = leased_attempts(tx, job)? else {
             return Ok(Err(if is_set_aside(tx.conn, job)? { damage(queue, job_id) } else { not_leased() }));
         };
         let policy = &self.get(id).policy;
         if retry::exhausted(policy, attempts) {
-            return Ok(self.bury(tx, job, attempts)?.map(|()| Nacked::DeadLettered));
+            return Ok(self.bury(tx, job, attempts)?.map(|_| Nacked::DeadLettered));
         }
         let wait = if delay_seconds > 0 {
             delay_seconds.saturating_mul(SECOND_NS)
@@ -251,53 +254,31 @@ impl Queues {
         Ok(Ok(Nacked::Waiting))
     }
 
-    /// Ends the leases whose time has come.
-    pub(super) fn expire(&mut self, tx: &Tx<'_>) -> rusqlite::Result<()> {
-        while self.next_expiry <= tx.now {
-            let due: Vec<(i64, i64, i64)> = tx
-                .conn
-                .prepare_cached(
-                    "SELECT job, until, attempts FROM leased WHERE until <= ?1 ORDER BY until, job LIMIT ?2",
-                )?
-                .query_map([tx.now, EXPIRY_STEP as i64], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
-                .collect::<rusqlite::Result<_>>()?;
-            if due.is_empty() {
-                self.next_expiry = first_expiry(tx.conn)?;
-                return Ok(());
-            }
-            for (number, until, attempts) in due {
-                let Some(job) = JobNumber::from_stored(number).filter(|job| self.contains(job.queue()))
-                else {
-                    tx.conn.prepare_cached(DELETE_LEASED)?.execute([number])?;
-                    tracing::error!(number, "a lease belongs to no queue and was dropped");
-                    continue;
-                };
-                let policy = &self.get(job.queue()).policy;
-                if !retry::exhausted(policy, attempts) {
-                    let visible_at = until.saturating_add(retry::backoff_ns(policy, attempts));
-                    self.end_lease(tx, job)?;
-                    self.put_back(tx, job, visible_at, attempts)?;
-                } else if self.bury(tx, job, attempts)?.is_err() {
-                    self.end_lease(tx, job)?;
-                    self.change(job.queue()).counters.waiting += 1;
-                    set_aside(tx.conn, &self.get(job.queue()).name, number)?;
-                }
-            }
-        }
-        Ok(())
+    /// Whether a NACK of this job would make it a dead letter.
+    pub(super) fn would_bury(
+        &self,
+        tx: &Tx<'_>,
+        queue: &ResourceName,
+        job_id: &str,
+    ) -> rusqlite::Result<bool> {
+        let id = self.id(queue);
+        let Some(job) = tx.ids.job(job_id).filter(|job| Some(job.queue()) == id) else { return Ok(false) };
+        let attempts = leased_attempts(tx, job)?;
+        Ok(attempts.is_some_and(|attempts| retry::exhausted(&self.get(job.queue()).policy, attempts)))
     }
 
-    fn end_lease(&mut self, tx: &Tx<'_>, job: JobNumber) -> rusqlite::Result<()> {
+    pub(super) fn end_lease(&mut self, tx: &Tx<'_>, job: JobNumber) -> rusqlite::Result<()> {
         tx.conn.prepare_cached(DELETE_LEASED)?.execute([job.get()])?;
         self.change(job.queue()).counters.leased -= 1;
         Ok(())
     }
 
-    /// Moves a leased job to its dead-letter queue, which is made at the first move.
-    fn bury(&mut self, tx: &Tx<'_>, job: JobNumber, attempts: i64) -> Step<()> {
+    /// Moves a leased job to its dead-letter queue, which is made at the first move; tells its size.
+    pub(super) fn bury(&mut self, tx: &Tx<'_>, job: JobNumber, attempts: i64) -> Step<usize> {
         let name = self.get(job.queue()).name.clone();
         let job_id = tx.ids.text(job);
         let Some(stored) = read_body(tx.conn, job)? else { return Ok(Err(damage(&name, &job_id))) };
+        let size = encoded_size(&name, &stored);
         let mut headers = stored.headers;
         headers.insert(ORIGINAL_QUEUE.to_owned(), name.as_str().to_owned());
         headers.insert(ORIGINAL_JOB_ID.to_owned(), job_id);
@@ -310,7 +291,7 @@ impl Queues {
         self.end_lease(tx, job)?;
         tx.conn.prepare_cached(DELETE_JOB)?.execute([job.get()])?;
         self.change(job.queue()).counters.failed += 1;
-        Ok(Ok(()))
+        Ok(Ok(size))
     }
 
     /// Moves a dead letter, waiting or leased, back to its main queue.
@@ -353,9 +334,11 @@ impl Queues {
     }
 }
 
-fn leased_attempts(conn: &Connection, job: JobNumber) -> rusqlite::Result<Option<i64>> {
-    conn.prepare_cached("SELECT attempts FROM leased WHERE job = ?1")?
-        .query_row([job.get()], |r| r.get(0))
+/// Of a job that is leased at this instant.
+fn leased_attempts(tx: &Tx<'_>, job: JobNumber) -> rusqlite::Result<Option<i64>> {
+    tx.conn
+        .prepare_cached("SELECT attempts FROM leased WHERE job = ?1 AND until > ?2")?
+        .query_row([job.get(), tx.now], |r| r.get(0))
         .optional()
 }
 
@@ -366,7 +349,7 @@ fn read_body(conn: &Connection, job: JobNumber) -> rusqlite::Result<Option<Store
     Ok(rows.next()?.and_then(|row| StoredBody::read(job, RawBody::from_row(row, 0)?)))
 }
 
-fn set_aside(conn: &Connection, queue: &ResourceName, number: i64) -> rusqlite::Result<()> {
+pub(super) fn set_aside(conn: &Connection, queue: &ResourceName, number: i64) -> rusqlite::Result<()> {
     tracing::error!(%queue, seq = number & ((1 << 40) - 1), "the stored job is damaged and was set aside");
     conn.prepare_cached(INSERT_DAMAGED)?.execute([number])?;
     Ok(())

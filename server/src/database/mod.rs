@@ -1,12 +1,16 @@
 //! Queues, KV values and commits: SQLite.
 //!
 //! One writer with group commit ([`writer`]), reads in the caller's thread ([`readers`]),
-//! checkpoints in the background ([`checkpoint`]). Fields are validated before they come here.
+//! checkpoints in the background ([`checkpoint`]). Leases that are over are ended a bounded number
+//! at a time ([`expiry`]). Fields are validated before they come here.
 
+mod allowance;
 mod checkpoint;
+mod commits;
 #[cfg(feature = "net")]
 mod copy;
 mod delivery;
+mod expiry;
 mod health;
 mod job;
 mod job_id;
@@ -41,6 +45,7 @@ use tokio::sync::oneshot;
 pub use self::place::Place;
 use self::{
     checkpoint::Checkpoints,
+    commits::Commits,
     delivery::Wait,
     health::Health,
     job_id::JobIds,
@@ -76,10 +81,14 @@ pub struct DatabaseOptions {
     pub create: bool,
     /// Queues and stores, each, that a tenant may have. Dead-letter queues are made all the same.
     pub max_resources: usize,
+    /// Commits, one per stream and consumer group, that a tenant may have.
+    pub max_groups: usize,
     /// The clock.
     pub clock: Clock,
     /// Pages in the WAL from which on they are copied into the file.
     pub checkpoint_pages: i64,
+    /// Leases that are ended in one transaction, in their turn, and as many again ahead of it.
+    pub expiry_step: usize,
 }
 
 impl Default for DatabaseOptions {
@@ -89,8 +98,10 @@ impl Default for DatabaseOptions {
             fsync: FsyncPolicy::Always,
             create: true,
             max_resources: usize::MAX,
+            max_groups: usize::MAX,
             clock: Clock::System,
             checkpoint_pages: 2_000,
+            expiry_step: 500,
         }
     }
 }
@@ -172,7 +183,7 @@ impl Database {
     /// What [`Database::commit_offset`] recorded, -1 when nothing.
     pub async fn committed_offset(&self, stream: &ResourceName, group: &str) -> Result<i64> {
         self.clear_doubt().await?;
-        self.parts()?.readers.read(|conn| values::committed(conn, stream, group))
+        self.parts()?.readers.read(|conn| commits::committed(conn, stream, group))
     }
 
     fn parts(&self) -> Result<&Open> {
@@ -189,10 +200,10 @@ impl Database {
         result.await.unwrap_or_else(|_| Err(Error::internal("the operation ended in a panic")))
     }
 
-    /// Waits until leases that are over by now are over in the tables, too.
-    async fn settle(&self) -> Result<()> {
+    /// Waits until leases of `queue` that are over by now are over in the tables, too.
+    async fn settle(&self, queue: ResourceName) -> Result<()> {
         if self.parts()?.lease_end.load(Ordering::SeqCst) <= self.clock.now_ns() {
-            self.submit(|reply| Operation::Settle { reply }).await?;
+            self.submit(|reply| Operation::Settle { queue: Some(queue), reply }).await?;
         }
         self.clear_doubt().await
     }
@@ -201,7 +212,7 @@ impl Database {
     /// be gone: the writer looks to that first.
     async fn clear_doubt(&self) -> Result<()> {
         if self.parts()?.checkpoints.as_ref().is_some_and(|checkpoints| checkpoints.has_failed_sync()) {
-            self.submit(|reply| Operation::Settle { reply }).await?;
+            self.submit(|reply| Operation::Settle { queue: None, reply }).await?;
         }
         Ok(())
     }
@@ -225,6 +236,10 @@ impl Database {
 
     pub(crate) fn hold(&self) -> impl Sized + '_ {
         self.open.as_ref().map(|open| open.committer.hold())
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.open.as_ref().is_none_or(|open| open.committer.is_closed())
     }
 
     pub(crate) fn quiesce(&self) {
@@ -281,8 +296,9 @@ impl Open {
             return Err(OpenError::Refused(Error::internal(why)));
         };
         let ids = JobIds::new(key);
-        let queues = Queues::load(&conn, options.max_resources)?;
+        let queues = Queues::load(&conn, options.max_resources, options.expiry_step)?;
         let values = Values::load(&conn, options.max_resources)?;
+        let commits = Commits::load(&conn, options.max_groups)?;
         let lease_end = Arc::new(AtomicI64::new(first_expiry(&conn)?));
         let readers = Arc::new(readers);
         drop(conn);
@@ -295,6 +311,7 @@ impl Open {
             ids: ids.clone(),
             queues,
             values,
+            commits,
             clock: options.clock.clone(),
             create: options.create,
             health: health.clone(),
@@ -304,6 +321,7 @@ impl Open {
             reopening: Reopening::default(),
             lease_end: lease_end.clone(),
             answers: Vec::new(),
+            waiting: Vec::new(),
             alarm: Alarm::default(),
         };
         let committer = Committer::start("fm-database", writer)
@@ -349,7 +367,7 @@ impl QueueStore for Database {
     }
 
     async fn stats(&self, queue: &ResourceName) -> Result<QueueStats> {
-        self.settle().await?;
+        self.settle(queue.clone()).await?;
         let now = self.clock.now_ns();
         let stats = self.parts()?.readers.read(|conn| {
             let row = conn
@@ -381,7 +399,8 @@ impl QueueStore for Database {
     }
 
     async fn retry_policy(&self, queue: &ResourceName) -> Result<RetryPolicy> {
-        self.clear_doubt().await?;
+        // It may be the queue of dead letters whose first is to come.
+        self.settle(queue.clone()).await?;
         let policy = self.parts()?.readers.read(|conn| {
             let Some(id) = queue_id(conn, queue)? else { return Ok(None) };
             Ok(Some(queues::read_policy(conn, id)?.unwrap_or_else(retry::default_policy)))
@@ -395,7 +414,8 @@ impl QueueStore for Database {
         max_jobs: usize,
         max_bytes: usize,
     ) -> Result<Vec<Job>> {
-        self.settle().await?;
+        self.settle(queue.clone()).await?;
+        self.settle(queue.dead_letters()).await?;
         let parts = self.parts()?;
         let jobs = parts.readers.read(|conn| {
             if queue_id(conn, queue)?.is_none() {

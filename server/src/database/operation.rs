@@ -52,8 +52,10 @@ pub(super) enum Operation {
         job_id: String,
         reply: Reply<Enqueued>,
     },
-    /// Brings the tables up to now: leases whose time has come are over.
+    /// Brings the tables up to now: leases of this queue whose time has come are over, and its dead
+    /// letters are there.
     Settle {
+        queue: Option<ResourceName>,
         reply: Reply<()>,
     },
     Set {
@@ -122,7 +124,7 @@ impl Operation {
             Self::Nack { reply, .. } => drop(reply.send(Err(error))),
             Self::Ack { reply, .. }
             | Self::SetPolicy { reply, .. }
-            | Self::Settle { reply }
+            | Self::Settle { reply, .. }
             | Self::Set { reply, .. }
             | Self::Delete { reply, .. }
             | Self::Commit { reply, .. } => drop(reply.send(Err(error))),

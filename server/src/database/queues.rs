@@ -9,7 +9,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use flowmesh_proto::v1::RetryPolicy;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{job_id::JobIds, retry, waiters::Waiter};
+use super::{
+    allowance::Allowance,
+    expiry::{Ends, Expiry},
+    job_id::JobIds,
+    retry,
+    waiters::Waiter,
+};
 use crate::{
     error::{Error, Result},
     limits::Census,
@@ -49,6 +55,7 @@ pub(super) struct Queue {
     pub policy: RetryPolicy,
     /// No job becomes due before this.
     pub head: i64,
+    pub ends: Ends,
     /// In order of arrival.
     pub waiters: VecDeque<Waiter>,
     /// Key of this queue in `Queues::alarms`.
@@ -67,12 +74,13 @@ pub(super) struct Queues {
     pub(super) alarms: BTreeSet<(i64, i64)>,
     /// Queues with waiters in which something may have become due in this transaction.
     pub(super) to_serve: Vec<i64>,
-    /// No lease ends before this.
-    pub(super) next_expiry: i64,
+    pub(super) expiry: Expiry,
+    /// Of leases that this transaction may still make.
+    pub(super) leasing: Allowance,
 }
 
 impl Queues {
-    pub(super) fn load(conn: &Connection, max_queues: usize) -> rusqlite::Result<Self> {
+    pub(super) fn load(conn: &Connection, max_queues: usize, expiry_step: usize) -> rusqlite::Result<Self> {
         let mut queues = Self {
             by_id: HashMap::new(),
             by_name: HashMap::new(),
@@ -81,7 +89,8 @@ impl Queues {
             changed: Vec::new(),
             alarms: BTreeSet::new(),
             to_serve: Vec::new(),
-            next_expiry: 0,
+            expiry: Expiry::new(expiry_step),
+            leasing: Allowance::of(0),
         };
         queues.reload(conn)?;
         Ok(queues)
@@ -107,6 +116,7 @@ impl Queues {
             };
             let mut queue = Queue::new(ResourceName::from_stored(row.get(1)?));
             queue.counters = counters;
+            queue.ends = Ends::of(counters.leased);
             queue.head = if counters.waiting > 0 { i64::MIN } else { i64::MAX };
             if let Some(policy) = policies.remove(&id) {
                 queue.policy = policy;
@@ -123,7 +133,7 @@ impl Queues {
             std::mem::replace(&mut self.by_id, by_id).into_values().flat_map(|queue| queue.waiters).collect();
         self.changed.clear();
         self.to_serve.clear();
-        self.next_expiry = first_expiry(conn)?;
+        self.expiry.next = first_expiry(conn)?;
         self.alarms.clear();
         let ids: Vec<_> =
             self.by_id.iter().filter(|(_, q)| !q.waiters.is_empty()).map(|(id, _)| *id).collect();
@@ -254,6 +264,7 @@ impl Queue {
             counters: Counters::default(),
             policy: retry::default_policy(),
             head: i64::MAX,
+            ends: Ends::of(0),
             waiters: VecDeque::new(),
             alarm: i64::MAX,
             changed: false,

@@ -1,4 +1,4 @@
-//! KV values and commits: their tables.
+//! KV values: their tables.
 //!
 //! An expired key is absent from its instant on because every read compares; the sweep only
 //! frees its space.
@@ -215,29 +215,4 @@ pub(super) fn list(
         }
     }
     Ok(Ok(keys))
-}
-
-/// Records the last offset that `group` has processed; -1 forgets.
-pub(super) fn commit(tx: &Tx<'_>, stream: &ResourceName, group: &str, offset: i64) -> rusqlite::Result<()> {
-    if offset < 0 {
-        tx.conn
-            .prepare_cached("DELETE FROM commits WHERE stream = ?1 AND consumer_group = ?2")?
-            .execute([stream.as_str(), group])?;
-    } else {
-        tx.conn.prepare_cached("INSERT OR REPLACE INTO commits VALUES (?1, ?2, ?3)")?.execute(params![
-            stream.as_str(),
-            group,
-            offset
-        ])?;
-    }
-    Ok(())
-}
-
-/// What [`commit`] recorded, -1 when nothing.
-pub(super) fn committed(conn: &Connection, stream: &ResourceName, group: &str) -> rusqlite::Result<i64> {
-    let offset = conn
-        .prepare_cached("SELECT last_offset FROM commits WHERE stream = ?1 AND consumer_group = ?2")?
-        .query_row([stream.as_str(), group], |r| r.get(0))
-        .optional()?;
-    Ok(offset.unwrap_or(-1))
 }

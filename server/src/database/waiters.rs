@@ -19,19 +19,31 @@ pub(super) struct Waiter {
     until: i64,
 }
 
+/// What becomes of a caller that asks for jobs.
+pub(super) enum Turn {
+    /// It gets these, or none.
+    Now(Vec<Job>),
+    /// There are none, and it wants to wait for them.
+    Wait,
+    /// It is to ask again in the next transaction.
+    Later,
+}
+
 impl Queues {
-    /// Jobs for a new caller; `None` when there are none and it wants to wait.
+    /// What a new caller gets. Those that wait come first.
     pub(super) fn lease(
         &mut self,
         tx: &Tx<'_>,
         id: i64,
         lease: &Lease,
         answers: &mut Vec<Answer>,
-    ) -> rusqlite::Result<Option<Vec<Job>>> {
-        // Those that wait come first.
-        self.serve(tx, id, answers)?;
+    ) -> rusqlite::Result<Turn> {
+        if !self.serve(tx, id, answers)? {
+            return Ok(Turn::Later);
+        }
         let jobs = if self.get(id).waiters.is_empty() { self.take(tx, id, lease)? } else { Vec::new() };
-        Ok((!jobs.is_empty() || lease.wait_seconds <= 0).then_some(jobs))
+        let waits = jobs.is_empty() && lease.wait_seconds > 0;
+        Ok(if waits { Turn::Wait } else { Turn::Now(jobs) })
     }
 
     /// Lets a caller wait behind those that came before.
@@ -47,10 +59,11 @@ impl Queues {
         while let Some(id) = self.to_serve.pop() {
             self.serve(tx, id, answers)?;
         }
-        while let Some(&(at, id)) = self.alarms.first()
-            && at <= tx.now
-        {
-            self.serve(tx, id, answers)?;
+        let due: Vec<i64> = self.alarms.range(..=(tx.now, i64::MAX)).map(|(_, id)| *id).collect();
+        for id in due {
+            if !self.serve(tx, id, answers)? {
+                continue;
+            }
             let queue = self.get_mut(id);
             let waiters = std::mem::take(&mut queue.waiters);
             for waiter in waiters {
@@ -65,15 +78,29 @@ impl Queues {
         Ok(())
     }
 
-    /// Gives due jobs of queue `id` to its waiters; those that have gone lease nothing.
-    fn serve(&mut self, tx: &Tx<'_>, id: i64, answers: &mut Vec<Answer>) -> rusqlite::Result<()> {
+    /// Gives due jobs of queue `id` to its waiters; those that have gone lease nothing. False when that
+    /// has to wait, for leases that are overdue or because this transaction has leased enough: the alarm
+    /// then stays in the past.
+    fn serve(&mut self, tx: &Tx<'_>, id: i64, answers: &mut Vec<Answer>) -> rusqlite::Result<bool> {
         if self.get(id).waiters.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        while let Some(front) = self.get_mut(id).waiters.front() {
+        if self.expiry.next <= tx.now {
+            let name = self.get(id).name.clone();
+            if !self.is_current(tx, &name)? {
+                self.set_alarm(id);
+                return Ok(false);
+            }
+        }
+        let mut all = true;
+        while let Some(front) = self.get(id).waiters.front() {
             if front.reply.is_closed() {
                 self.get_mut(id).waiters.pop_front();
                 continue;
+            }
+            if self.leasing.is_spent() {
+                all = false;
+                break;
             }
             let lease = front.lease;
             let jobs = self.take(tx, id, &lease)?;
@@ -85,7 +112,7 @@ impl Queues {
             }
         }
         self.set_alarm(id);
-        Ok(())
+        Ok(all)
     }
 
     /// Sets the alarm of queue `id` by its waiters and its jobs.

@@ -17,6 +17,7 @@ use rusqlite::{Connection, config::DbConfig, ffi};
 use super::{
     Place,
     checkpoint::Checkpoints,
+    commits::Commits,
     delivery::Undelivered,
     health::{Health, is_failed_sync},
     job_id::JobIds,
@@ -25,7 +26,8 @@ use super::{
     queues::{Queues, Step, Tx},
     readers::Readers,
     reopen::Reopening,
-    values::{self, Values},
+    values::Values,
+    waiters::Turn,
 };
 use crate::{
     clock::{Clock, SECOND_NS},
@@ -44,6 +46,7 @@ pub(super) struct Writer {
     pub ids: JobIds,
     pub queues: Queues,
     pub values: Values,
+    pub commits: Commits,
     pub clock: Clock,
     pub create: bool,
     pub health: Arc<Health>,
@@ -55,6 +58,8 @@ pub(super) struct Writer {
     /// When the first lease ends, for readers.
     pub lease_end: Arc<AtomicI64>,
     pub answers: Vec<Answer>,
+    /// Operations for the next transaction: see [`Queues::must_wait`].
+    pub waiting: Vec<Operation>,
     pub alarm: Alarm,
 }
 
@@ -228,7 +233,7 @@ impl Writer {
     ) -> rusqlite::Result<()> {
         loop {
             self.transact(conn, now, batch)?;
-            self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+            self.lease_end.store(self.queues.expiry.next, Ordering::SeqCst);
             let untold: Vec<Job> = self.answers.drain(..).filter_map(Answer::send).flatten().collect();
             if untold.is_empty() {
                 return Ok(());
@@ -241,15 +246,22 @@ impl Writer {
     fn transact(&mut self, conn: &Connection, now: i64, batch: &mut Vec<Operation>) -> rusqlite::Result<()> {
         self.sync.suspect |= self.checkpoints.as_ref().is_some_and(Checkpoints::take_failed_sync);
         self.sync.regain_trust()?;
+        if !self.waiting.is_empty() {
+            // They came first.
+            self.waiting.append(batch);
+            std::mem::swap(&mut self.waiting, batch);
+        }
         self.sync.prepare(conn, batch.iter().any(|op| self.acknowledges_change(op)))?;
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let ids = self.ids.clone();
         let tx = Tx { conn, ids: &ids, now, create: self.create };
         self.queues.expire(&tx)?;
         self.values.sweep(&tx)?;
-        for operation in batch.drain(..) {
-            self.apply(&tx, operation)?;
-        }
+        let mut operations = batch.drain(..);
+        let applied = operations.try_for_each(|operation| self.apply_or_keep(&tx, operation));
+        // Those behind one that failed.
+        self.waiting.extend(operations);
+        applied?;
         self.queues.serve_due(&tx, &mut self.answers)?;
         self.queues.save(conn)?;
         if planted!(DatabaseAnswersEarly) {
@@ -271,9 +283,19 @@ impl Writer {
         }
     }
 
+    fn apply_or_keep(&mut self, tx: &Tx<'_>, operation: Operation) -> rusqlite::Result<()> {
+        match self.queues.must_wait(tx, &operation) {
+            Ok(false) => self.apply(tx, operation),
+            other => {
+                self.waiting.push(operation);
+                other.map(drop)
+            }
+        }
+    }
+
     /// Applies one operation. Its answer waits for the commit; an error ends the transaction.
     fn apply(&mut self, tx: &Tx<'_>, operation: Operation) -> rusqlite::Result<()> {
-        let Self { queues, values, answers, .. } = self;
+        let Self { queues, values, commits, answers, waiting, .. } = self;
         match operation {
             Operation::Enqueue { queue, body, delay_seconds, reply } => {
                 let visible_at = tx.now.saturating_add(delay_seconds.saturating_mul(SECOND_NS));
@@ -294,11 +316,15 @@ impl Writer {
                     }
                 };
                 match queues.lease(tx, id, &lease, answers) {
-                    Ok(None) => {
+                    Ok(Turn::Wait) => {
                         queues.wait(tx.now, id, lease, reply);
                         Ok(())
                     }
-                    Ok(Some(jobs)) => answer(answers, Ok(Ok(jobs)), |r| Answer::Leased(reply, r)),
+                    Ok(Turn::Later) => {
+                        waiting.push(Operation::Lease { queue, lease, reply });
+                        Ok(())
+                    }
+                    Ok(Turn::Now(jobs)) => answer(answers, Ok(Ok(jobs)), |r| Answer::Leased(reply, r)),
                     Err(e) => answer(answers, Err(e), |r| Answer::Leased(reply, r)),
                 }
             }
@@ -315,7 +341,7 @@ impl Writer {
             Operation::Replay { queue, job_id, reply } => {
                 answer(answers, queues.replay(tx, &queue, &job_id), |r| Answer::Enqueued(reply, r))
             }
-            Operation::Settle { reply } => answer(answers, Ok(Ok(())), |r| Answer::Done(reply, r)),
+            Operation::Settle { reply, .. } => answer(answers, Ok(Ok(())), |r| Answer::Done(reply, r)),
             Operation::Set { store, key, value, ttl_seconds, reply } => {
                 answer(answers, values.set(tx, &store, &key, &value, ttl_seconds), |r| Answer::Done(reply, r))
             }
@@ -323,9 +349,7 @@ impl Writer {
                 answer(answers, values.delete(tx, &store, &key), |r| Answer::Done(reply, r))
             }
             Operation::Commit { stream, group, offset, reply } => {
-                answer(answers, values::commit(tx, &stream, &group, offset).map(Ok), |r| {
-                    Answer::Done(reply, r)
-                })
+                answer(answers, commits.commit(tx, &stream, &group, offset), |r| Answer::Done(reply, r))
             }
         }
     }
@@ -339,7 +363,7 @@ impl Writer {
         for answer in self.answers.drain(..) {
             answer.fail(&error);
         }
-        for operation in batch.drain(..) {
+        for operation in self.waiting.drain(..).chain(batch.drain(..)) {
             operation.fail(&error);
         }
         self.alarm.rest_until = Instant::now().checked_add(REST_AFTER_FAILURE);
@@ -360,17 +384,18 @@ impl Writer {
                 // Whoever waited has gone if this does not reach it.
                 let _ = waiter.reply.send(Err(Error::internal("the queue could not be created")));
             }
-            self.values.reload(conn)
+            self.values.reload(conn)?;
+            self.commits.reload(conn)
         };
         if let Err(e) = reload() {
             // The pictures may now differ from the tables; going on could only do harm.
             self.health.set_damaged(format!("cannot be read after a failed transaction: {e}"));
         }
-        self.lease_end.store(self.queues.next_expiry, Ordering::SeqCst);
+        self.lease_end.store(self.queues.expiry.next, Ordering::SeqCst);
     }
 
     fn refuse_all(&mut self, batch: &mut Vec<Operation>, error: &Error) {
-        for operation in batch.drain(..) {
+        for operation in self.waiting.drain(..).chain(batch.drain(..)) {
             operation.fail(error);
         }
         for waiter in self.queues.drain_waiters() {
@@ -382,8 +407,11 @@ impl Writer {
 
     /// The instant at which there is something to do without an operation.
     fn first_alarm(&self) -> i64 {
+        if !self.waiting.is_empty() {
+            return i64::MIN;
+        }
         let waiters = self.queues.alarms.first().map_or(i64::MAX, |(at, _)| *at);
-        waiters.min(self.queues.next_expiry).min(self.values.next_expiry).min(self.reopening.alarm())
+        waiters.min(self.queues.expiry.next).min(self.values.next_expiry).min(self.reopening.alarm())
     }
 
     fn set_alarm(&mut self, now: i64) {
@@ -391,8 +419,11 @@ impl Writer {
         if at == i64::MAX {
             self.alarm.due = None;
         } else if self.alarm.due.is_none_or(|(known, _)| known != at || at <= now || self.came_early(now)) {
-            // On a test clock nobody sleeps; its advance rings.
-            self.alarm.due = self.clock.until(at).map(|rest| (at, Instant::now() + rest));
+            // On a test clock nobody sleeps; its advance rings. What this run has left is done at once
+            // on any clock, unless it failed.
+            let left = at <= now && self.alarm.rest_until.is_none();
+            let rest = self.clock.until(at).or(left.then_some(Duration::ZERO));
+            self.alarm.due = rest.map(|rest| (at, Instant::now() + rest));
         }
         self.alarm.sync = self.sync.due;
     }

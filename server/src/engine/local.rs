@@ -41,6 +41,7 @@ impl Engine {
             fsync: options.fsync,
             create: options.create,
             max_resources: options.max_resources,
+            max_groups: options.max_groups,
             clock: options.clock.clone(),
             ..DatabaseOptions::default()
         };

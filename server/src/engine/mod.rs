@@ -36,6 +36,9 @@ pub struct EngineOptions {
     pub create: bool,
     /// Streams, queues and stores, each, that a tenant may have; those that are there stay.
     pub max_resources: usize,
+    /// Consumer groups that a tenant may have, each counted once for every stream it has a commit of;
+    /// those that are there stay.
+    pub max_groups: usize,
     /// The clock.
     pub clock: Clock,
 }
@@ -53,6 +56,7 @@ impl EngineOptions {
             fsync: FsyncPolicy::Always,
             create: true,
             max_resources: usize::MAX,
+            max_groups: usize::MAX,
             clock: Clock::System,
         }
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use flowmesh_proto::{
     v1::{
-        EnqueueRequest, GetRequest, ReserveRequest, SetRequest, SubscribeRequest, SubscribeResponse,
-        WriteEventsRequest, kv_service_client::KvServiceClient, queue_service_client::QueueServiceClient,
-        stream_service_client::StreamServiceClient,
+        CommitOffsetRequest, EnqueueRequest, GetRequest, ReserveRequest, SetRequest, SubscribeRequest,
+        SubscribeResponse, WriteEventsRequest, kv_service_client::KvServiceClient,
+        queue_service_client::QueueServiceClient, stream_service_client::StreamServiceClient,
     },
     wire,
 };
@@ -159,6 +159,40 @@ async fn resources_of_a_tenant() {
         is(&write(&channel, "a", "three").await.expect_err("too many"), &text("streams"));
         is(&enqueue(&channel, "a", "three").await.expect_err("too many"), &text("queues"));
         is(&set(&channel, "a", "three").await.expect_err("too many"), &text("KV stores"));
+        if round == 0 {
+            server.restart();
+            channel = crate::neighbour::channel(server.address).await;
+        }
+    }
+}
+
+async fn commit(channel: &Channel, tenant: &str, name: &str, group: &str, offset: i64) -> Result<(), Status> {
+    let resource_path = resource(tenant, "stream", name);
+    let request = CommitOffsetRequest { resource_path, consumer_group: group.into(), partition: 0, offset };
+    StreamServiceClient::new(channel.clone()).commit_offset(request).await.map(drop)
+}
+
+/// Each counts once per stream; also those of before a restart do, and one that is forgotten makes room.
+#[tokio::test]
+async fn consumer_groups_of_a_tenant() {
+    let mut server = Process::start(&["--max-groups", "3"]);
+    let mut channel = channel(server.address).await;
+    for (tenant, name) in [("a", "one"), ("a", "two"), ("b", "one")] {
+        write(&channel, tenant, name).await.expect("a stream");
+    }
+    let text = "the tenant a has too many consumer groups: the limit of the server is 3 (--max-groups)";
+    for round in 0..2 {
+        for (tenant, name, group) in
+            [("a", "one", "g"), ("a", "one", "h"), ("a", "two", "g"), ("b", "one", "g")]
+        {
+            commit(&channel, tenant, name, group, round).await.expect("a commit");
+        }
+        is(&commit(&channel, "a", "two", "h", 0).await.expect_err("too many"), text);
+        commit(&channel, "a", "two", "g", -1).await.expect("one is forgotten");
+        commit(&channel, "a", "two", "h", 0).await.expect("there is room again");
+        is(&commit(&channel, "a", "two", "g", 0).await.expect_err("too many"), text);
+        commit(&channel, "a", "two", "h", -1).await.expect("as before");
+        commit(&channel, "a", "two", "g", 0).await.expect("as before");
         if round == 0 {
             server.restart();
             channel = crate::neighbour::channel(server.address).await;

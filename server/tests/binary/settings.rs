@@ -84,9 +84,10 @@ fn the_files_that_settings_name_are_checked_with_them() {
 #[test]
 fn limits_come_from_the_same_places() {
     let dir = tempfile::tempdir().unwrap();
-    let file = file(&dir, "max_calls = 7\nmax_waiters = 7\nkeepalive = 7\n");
+    let file = file(&dir, "max_calls = 7\nmax_waiters = 7\nkeepalive = 7\nmax_groups = 7\n");
     let mut command = command(&["--config", text(&file), "--keepalive", "0"]);
     command.env("FLOWMESH_MAX_WAITERS", "5").env("FLOWMESH_KEEPALIVE", "5");
+    command.env("FLOWMESH_MAX_GROUPS", "5");
     let (good, effective) = check(command);
     assert!(good, "{effective}");
     for line in [
@@ -96,6 +97,7 @@ fn limits_come_from_the_same_places() {
         "max_subscriptions = 10000",
         "max_waiters = 5",
         "max_resources = 100000",
+        "max_groups = 5",
         "max_buffered_bytes = 268435456",
         "max_control_frames = 1000",
         "handshake_timeout = 10",

@@ -30,7 +30,7 @@ fn in_thread(wait: Wait) -> JoinHandle<Result<Vec<Job>>> {
 
 /// Has everything handed in before applied.
 fn settle(db: &Database) {
-    block_on(db.submit(|reply| Operation::Settle { reply })).unwrap();
+    block_on(db.submit(|reply| Operation::Settle { queue: None, reply })).unwrap();
 }
 
 #[test]

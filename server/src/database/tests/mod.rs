@@ -2,6 +2,7 @@
 
 mod commits;
 mod damage;
+mod expiry;
 mod kv;
 mod long_poll;
 mod model;
