@@ -150,8 +150,8 @@
  *   call                        order                         repeated?      a repeat can
  *   stream write                a batch gets consecutive      no             (yours: duplicate
  *                               offsets, whole or not at all                  the whole batch)
- *   producer, to a stream       as sent, over repeats         what is        nothing (with
- *                                                             certainly not  retry_unknown:
+ *   producer, to a stream       as sent, over repeats; what   what is        nothing (with
+ *                               is unknown may come late      certainly not  retry_unknown:
  *                                                             stored         duplicate a batch)
  *   producer, to a queue        as sent with max_in_flight    as above       as above, a job
  *                               1, otherwise any
@@ -570,10 +570,11 @@ typedef struct flowmesh_producer_options_t flowmesh_producer_options_t;
 // reports in one call.
 //
 // Order. A stream gets the messages of one producer in the order in which they were sent (from
-// one thread, or one after the other), over every repeat: one request is on the way at a time. Jobs
-// are sent in the order of the sends, but up to max_in_flight at once, and those that are on the
-// way together are stored in any order; with a max_in_flight of 1, `seq` rises in the order of the
-// sends.
+// one thread, or one after the other), over every repeat: one request is on the way at a time. Only
+// one that was given up with its outcome unknown may still be on its way, and be stored behind what
+// was sent after it; set stop_on_error where that must not be. Jobs are sent in the order of the
+// sends, but up to max_in_flight at once, and those that are on the way together are stored in any
+// order; with a max_in_flight of 1, `seq` rises in the order of the sends, with the same exception.
 //
 // Failures. What happens when a request fails:
 //   certainly not stored, may pass later (no connection, FLOWMESH_RESOURCE_EXHAUSTED): sent again,
