@@ -7,6 +7,7 @@ mod private;
 
 use std::{
     fs::{self, DirBuilder, File},
+    io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -91,7 +92,7 @@ pub fn back_up(from: &Path, to: &Path) -> Result<Checked> {
         ));
     }
     let making = beside(to)?;
-    let made = copy(from, &making).and_then(|()| verify(&making)).and_then(|checked| {
+    let made = copy(from, &making).and_then(|()| check_copy(&making)).and_then(|checked| {
         fs::rename(&making, to)
             .and_then(|()| File::open(parent(to))?.sync_all())
             .map_err(|e| Error::io(to.display(), &e))?;
@@ -110,6 +111,24 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     database::copy(&directory::database(from), &directory::database(to))?;
     streams::copy(&directory::streams(from), &directory::streams(to))?;
     directory::declare(to)
+}
+
+/// Checks a copy that nobody else knows of, so that SQLite may work beside it.
+fn check_copy(path: &Path) -> Result<Checked> {
+    let file = directory::database(path);
+    let checked =
+        Checked { streams: streams::verify(&directory::streams(path))?, database: database::verify(&file)? };
+    // What it leaves has served its purpose: the copy has no write-ahead log.
+    for suffix in ["-shm", "-wal"] {
+        let mut left = file.clone().into_os_string();
+        left.push(suffix);
+        match fs::remove_file(&left) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(Path::new(&left).display(), &e)),
+        }
+    }
+    Ok(checked)
 }
 
 /// Where a backup is made before it gets its name.
