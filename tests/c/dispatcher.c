@@ -658,9 +658,6 @@ static void a_child_leaves_its_parents_calls_alone(void **state)
                                     &family.operation, &error));
     struct call *ready = start_health_check(family.client);
     assert_true(is_readable(family.own, PATIENCE_MS));
-    /* The child opens an engine of its own: SQLite's process-wide locks must not be held at the
-     * fork, so the parent's engine has to have come to rest. */
-    usleep(50 * 1000);
     in_child(forked_child, &family);
 
     assert_true(is_readable(family.own, 0)); /* the child has not taken it */

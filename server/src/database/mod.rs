@@ -7,6 +7,7 @@ mod checkpoint;
 #[cfg(feature = "net")]
 mod copy;
 mod delivery;
+mod fork;
 mod health;
 mod job;
 mod job_id;
@@ -122,6 +123,7 @@ struct Open {
 impl Database {
     /// Opens or creates a database. Refuses one of another format or application.
     pub fn open(options: DatabaseOptions) -> Result<Self> {
+        fork::prepare().map_err(|e| Error::io("preparing for forks", &e))?;
         let health = Arc::new(Health::new(options.place.as_ref().map(Place::path)));
         let clock = options.clock.clone();
         let opened = match &options.place {
