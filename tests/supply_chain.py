@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UNSAFE = {
     "src/capi/boundary/": "what C passes in",
     "src/boundary/": "what the runtime needs of the system",
+    "server/src/database/fork.rs": "SQLite's own mutexes",
     "server/src/disk.rs": "reserving space for a file",
     "server/src/powercut/vfs.rs": "tests: SQLite's files on a disk that lies",
     "fuzz/src/calls/": "is a C caller itself",

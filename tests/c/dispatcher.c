@@ -336,6 +336,23 @@ static void an_asynchronous_close_ends_in_run(void **state)
     flowmesh_dispatcher_free(dispatcher);
 }
 
+/* Waits until every time of a few milliseconds is up that began before: one that began later and
+ * takes longer. */
+static void await_time(void)
+{
+    flowmesh_reserve_options_t longer = FLOWMESH_RESERVE_OPTIONS_INIT;
+    flowmesh_client_t *client = open_client();
+    flowmesh_queue_t *queue = open_queue(client);
+    flowmesh_error_t *error = NULL;
+    struct call *call = call_new();
+    longer.wait_ms = 50;
+    OK(flowmesh_queue_reserve_async(queue, &longer, on_job, call, on_drop, NULL, &error));
+    ENDS(FLOWMESH_OK, call);
+    call_free(call);
+    flowmesh_queue_free(queue);
+    flowmesh_client_free(client);
+}
+
 static void an_asynchronous_close_tells_that_its_time_is_up(void **state)
 {
     flowmesh_dispatcher_t *own = new_dispatcher(0);
@@ -349,7 +366,7 @@ static void an_asynchronous_close_tells_that_its_time_is_up(void **state)
     OK(flowmesh_client_close_async(client, -1, on_done, never, on_drop, &operation, &error));
     OK(flowmesh_operation_cancel(operation, &error));
     flowmesh_operation_free(operation);
-    usleep(50 * 1000); /* long enough for the time to be up before anybody runs */
+    await_time();
     run_until_over(own, waiting);
     run_until_over(own, closed);
     run_until_over(own, never);
@@ -641,9 +658,6 @@ static void a_child_leaves_its_parents_calls_alone(void **state)
                                     &family.operation, &error));
     struct call *ready = start_health_check(family.client);
     assert_true(is_readable(family.own, PATIENCE_MS));
-    /* The child opens an engine of its own: SQLite's process-wide locks must not be held at the
-     * fork, so the parent's engine has to have come to rest. */
-    usleep(50 * 1000);
     in_child(forked_child, &family);
 
     assert_true(is_readable(family.own, 0)); /* the child has not taken it */

@@ -269,7 +269,7 @@ static void everything_closes_in_time_while_nothing_moves(void **state)
     close_world(&world);
     pthread_join(waiting, NULL);
     clock_gettime(CLOCK_MONOTONIC, &after);
-    assert_in_range(after.tv_sec - before.tv_sec, 0, PATIENCE_MS / 2000);
+    assert_in_range(after.tv_sec - before.tv_sec, 0, PATIENCE_MS / 1000);
     flowmesh_queue_free(queue);
 }
 
@@ -334,6 +334,13 @@ static void a_callback_that_waits_does_not_fill_the_memory(void **state)
     close_world(&world);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* Jobs that wait or are leased. */
 static int64_t jobs_left(const flowmesh_queue_t *queue)
 {
@@ -373,6 +380,7 @@ static void a_job_that_was_acknowledged_is_done_and_every_other_comes_back(void 
     options.wait_ms = 100;
     while (jobs_left(direct) > 0) {
         flowmesh_job_t *job = NULL;
+        int64_t before = now_ms();
         flowmesh_status_t status = flowmesh_queue_reserve(queue, &options, &job, &error);
         if (status == FLOWMESH_OK && job != NULL) {
             char text[16] = "";
@@ -381,7 +389,9 @@ static void a_job_that_was_acknowledged_is_done_and_every_other_comes_back(void 
             assert_false(acked[number]);
             tried[number] = true;
             status = flowmesh_job_ack(job, NULL, &error);
-            acked[number] = status == FLOWMESH_OK;
+            /* An acknowledgement after the end of the lease is OK and does nothing. */
+            acked[number] =
+                status == FLOWMESH_OK && now_ms() - before < options.visibility_timeout_ms;
             flowmesh_job_free(job);
         }
         assert_true(status == FLOWMESH_OK || status == FLOWMESH_UNAVAILABLE);

@@ -49,7 +49,7 @@ static void shutdown_ends_everything_and_a_new_start_works(void **state)
         flowmesh_subscription_free(subscription);
         flowmesh_stream_free(stream);
         flowmesh_client_free(client);
-        assert_string_equal(library_threads().names, "");
+        await_threads("");
     }
     OK(flowmesh_shutdown(0, &error)); /* nothing is left */
     sem_destroy(&called);
@@ -154,6 +154,7 @@ struct crowd {
     flowmesh_client_t *own_client;
     flowmesh_operation_t *operation;
     flowmesh_producer_t *producer;
+    flowmesh_kv_t *kv;
     flowmesh_queue_t *worked;
     flowmesh_worker_t *worker;
     struct call *waiting;
@@ -172,9 +173,12 @@ static void *write_and_read(void *argument)
 {
     struct crowd *crowd = (struct crowd *)argument;
     while (sem_trywait(&crowd->over) != 0) {
+        flowmesh_view_t view = FLOWMESH_VIEW_LITERAL("x");
         struct call *call = call_new();
         int64_t offset = 0;
         send_one(crowd->producer);
+        if (flowmesh_kv_set(crowd->kv, view, view, NULL, NULL) != FLOWMESH_OK)
+            abort();
         if (flowmesh_stream_latest_offset(crowd->family.stream, NULL, &offset, NULL) != FLOWMESH_OK)
             abort();
         if (flowmesh_stream_latest_offset_async(crowd->family.stream, NULL, on_offset, call,
@@ -220,6 +224,7 @@ static int forked_crowd(void *argument)
     wrong += flowmesh_worker_close(crowd->worker, -1, NULL, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_operation_cancel(crowd->operation, NULL) != FLOWMESH_FORKED;
     wrong += flowmesh_cancel_cancel(crowd->family.cancel, NULL) != FLOWMESH_FORKED;
+    flowmesh_kv_free(crowd->kv);
     flowmesh_worker_free(crowd->worker);
     flowmesh_queue_free(crowd->worked);
     flowmesh_operation_free(crowd->operation);
@@ -258,6 +263,7 @@ static void a_fork_finds_everything_at_work(void **state)
     OK(flowmesh_stream_subscribe(family->stream, NULL, on_messages, NULL, NULL,
                                  &family->subscription, &error));
     OK(flowmesh_stream_producer_open(family->stream, NULL, &crowd.producer, &error));
+    crowd.kv = open_kv(family->client);
     crowd.worked = open_queue(family->client);
     OK(flowmesh_worker_open(crowd.worked, NULL, on_work, NULL, NULL, &crowd.worker, &error));
     flowmesh_queue_t *queue = open_queue(crowd.own_client);
@@ -290,6 +296,7 @@ static void a_fork_finds_everything_at_work(void **state)
     call_free(crowd.waiting);
     flowmesh_queue_free(queue);
     flowmesh_operation_free(crowd.operation);
+    flowmesh_kv_free(crowd.kv);
     flowmesh_worker_free(crowd.worker);
     flowmesh_queue_free(crowd.worked);
     flowmesh_producer_free(crowd.producer);
@@ -406,7 +413,7 @@ static void threads_do_not_grow_with_the_work(void **state)
     }
     for (int i = 0; i < MANY; i++)
         assert_int_equal(sem_wait(&called), 0);
-    assert_string_equal(library_threads().names, "flowmesh-callba flowmesh-io "); /* 15 bytes */
+    await_threads("flowmesh-callba flowmesh-io "); /* 15 bytes */
     for (int i = 0; i < MANY; i++) {
         OK(flowmesh_subscription_close(subscriptions[i], PATIENCE_MS, &error));
         flowmesh_subscription_free(subscriptions[i]);

@@ -66,4 +66,16 @@ static inline struct threads library_threads(void)
     return threads;
 }
 
+/* Waits until the library's threads are `names`. One that has ended and was joined is still listed
+ * for a moment: the kernel tells of its end before it takes it away. */
+static inline void await_threads(const char *names)
+{
+    for (int waited_ms = 0; waited_ms < PATIENCE_MS; waited_ms++) {
+        if (strcmp(library_threads().names, names) == 0)
+            return;
+        usleep(1000);
+    }
+    assert_string_equal(library_threads().names, names);
+}
+
 #endif

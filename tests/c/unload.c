@@ -51,7 +51,7 @@ static void work(void *library)
     LOADED(flowmesh_client_free)(client);
     assert_true(library_threads().count > 0);
     assert_int_equal(LOADED(flowmesh_shutdown)(PATIENCE_MS, NULL), 0);
-    assert_string_equal(library_threads().names, "");
+    await_threads("");
     sem_destroy(&called);
 }
 

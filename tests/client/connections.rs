@@ -118,7 +118,7 @@ fn found() -> v1::ExistsResponse {
 }
 
 fn eventually(mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "it never came to pass");
         thread::yield_now();
@@ -306,13 +306,17 @@ fn subscriptions_take_further_connections_and_leave_the_calls_theirs() {
 
 #[test]
 fn a_connect_that_fails_fails_for_all_who_wait_and_is_forgotten() {
-    let connections = Arc::new(AtomicUsize::new(0));
+    let (connections, all_wait) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let address = serve({
-        let connections = connections.clone();
+        let (connections, all_wait) = (connections.clone(), all_wait.clone());
         move |number, socket| {
             connections.fetch_add(1, Ordering::SeqCst);
+            let all_wait = all_wait.clone();
             async move {
-                if number > 0 {
+                if number == 0 {
+                    all_wait.acquire().await.expect("open").forget();
+                    drop(socket);
+                } else {
                     each_call(handshake(socket, 100).await, |(_, mut respond)| async move {
                         reply(&mut respond, &found());
                     })
@@ -323,7 +327,12 @@ fn a_connect_that_fails_fails_for_all_who_wait_and_is_forgotten() {
     });
     let client = client(address);
     let all = futures_util::future::join_all((0..8).map(|_| enqueue(&client, CallOptions::default())));
-    for result in client.block_on(async move { Ok(all.await) }).expect("they run") {
+    let all = async move {
+        // Polled after all of them, and each has then asked for a connection.
+        let (results, ()) = futures_util::future::join(all, async { all_wait.add_permits(1) }).await;
+        Ok(results)
+    };
+    for result in client.block_on(all).expect("they run") {
         let error = result.expect_err("no connection");
         assert_eq!((error.status(), error.outcome()), (Status::UNAVAILABLE, Outcome::NotApplied), "{error}");
     }

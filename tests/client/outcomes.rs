@@ -120,7 +120,7 @@ fn another_thread_cancels_a_call() {
     thread::spawn(move || sender.send(client.block_on(async move { queue.enqueue(job(), &options).await })));
     wait_for_calls(&fake, 1);
     token.cancel();
-    let error = ended.recv_timeout(Duration::from_secs(20)).expect("the call ends").expect_err("cancelled");
+    let error = ended.recv_timeout(Duration::from_secs(60)).expect("the call ends").expect_err("cancelled");
     assert_eq!((error.status(), error.outcome()), (Status::CANCELLED, Outcome::Unknown), "{error}");
 }
 
@@ -153,7 +153,7 @@ fn close_ends_waiting_calls_and_refuses_later_ones() {
     wait_for_calls(&fake, 3);
     client.wait(client.close(Timeout::Never)).expect("close");
     for _ in 0..3 {
-        let result = ended.recv_timeout(Duration::from_secs(20)).expect("each call ends");
+        let result = ended.recv_timeout(Duration::from_secs(60)).expect("each call ends");
         assert_eq!(result.expect_err("closed").status(), Status::CLOSED);
     }
     let later = client.block_on(async move { queue.stats(&CallOptions::default()).await });

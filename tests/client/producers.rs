@@ -30,7 +30,7 @@ use crate::{
     servers::serve,
 };
 
-const SOON: Timeout = Timeout::After(Duration::from_secs(20));
+const SOON: Timeout = Timeout::After(Duration::from_secs(60));
 const NOW: Timeout = Timeout::After(Duration::ZERO);
 
 /// What one report said: tag, position, status, outcome, attempts.
@@ -322,9 +322,13 @@ fn the_delivery_timeout_ends_the_attempts() {
     send(&producer, 2);
     producer.flush(SOON).expect("reported");
     let seen: Vec<_> = reports.try_iter().collect();
-    assert_eq!(seen[0].1, Err((Status::RESOURCE_EXHAUSTED, Outcome::NotApplied)));
+    let given_up = |seen: &Seen| match seen.1 {
+        Err((_, Outcome::NotApplied)) => true,
+        // The time has ended in the middle of the last attempt.
+        result => result == Err((Status::DEADLINE_EXCEEDED, Outcome::Unknown)),
+    };
+    assert!(seen.len() == 2 && seen.iter().all(given_up), "{seen:?}");
     assert!(seen[0].2 >= 2, "{seen:?}");
-    assert!(matches!(seen[1].1, Err((_, Outcome::NotApplied))), "{seen:?}");
 }
 
 #[test]
@@ -431,7 +435,7 @@ fn a_full_buffer_refuses_at_once_and_says_when_there_is_room() {
         go.store(true, Ordering::Release);
         waiting.join().expect("no panic").expect("room comes");
     });
-    room.recv_timeout(Duration::from_secs(20)).expect("it says that there is room");
+    room.recv_timeout(Duration::from_secs(60)).expect("it says that there is room");
     assert_eq!(producer.close(SOON), (0, Ok(())));
     assert!(room.recv().is_err(), "once for all refusals");
     assert!(reports.iter().map(|(tag, ..)| tag).eq(0..5));
@@ -535,7 +539,7 @@ fn closing_the_client_reports_everything_and_wakes_who_waits() {
         assert!(result.as_ref().map_err(|e| e.status()).is_err_and(|s| s == Status::CLOSED), "{result:?}");
     });
     let tags: Vec<_> =
-        (0..5).map(|_| reports.recv_timeout(Duration::from_secs(20)).expect("a report")).collect();
+        (0..5).map(|_| reports.recv_timeout(Duration::from_secs(60)).expect("a report")).collect();
     assert!(tags.iter().map(|(tag, ..)| *tag).eq(0..5), "{tags:?}");
     assert!(tags.iter().all(|(_, result, _)| result.is_err()));
     assert_eq!(producer.close(SOON), (0, Ok(())));

@@ -195,7 +195,7 @@ fn subscribe_with(fake: &Fake, change: impl FnOnce(&mut SubscribeOptions)) -> Su
 
 /// Waits until `condition` holds, for so long as no test should take.
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < until, "{what}");
         std::thread::yield_now();

@@ -22,7 +22,7 @@ use tonic::Code;
 use crate::fake::{Answer, Fake, reply};
 
 /// For what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn with_test_clock() -> Client {
     Client::open(ClientOptions {
@@ -244,7 +244,10 @@ fn a_job_whose_lease_ended_while_it_waited_is_not_handed_out() {
     let handler = Arc::new(handler);
     let blocked = Arc::new(Mutex::new(()));
     let gate = blocked.clone();
-    let worker = Observed::open(&queue, &options(1), move |delivery| {
+    // A tenth of the lease is for jobs that wait: room for all of them, however slow this machine.
+    let lease = Duration::from_secs(36_000);
+    let options = WorkerOptions { visibility_ms: 36_000_000, ..options(1) };
+    let worker = Observed::open(&queue, &options, move |delivery| {
         handler(delivery);
         drop(gate.lock());
     });
@@ -260,7 +263,7 @@ fn a_job_whose_lease_ended_while_it_waited_is_not_handed_out() {
     while stats(&queue).in_flight_jobs < 5 {
         thread::yield_now();
     }
-    client.advance_test_clock(Duration::from_secs(30)).expect("a test clock");
+    client.advance_test_clock(lease).expect("a test clock");
     let lost: BTreeSet<_> =
         (0..5).map(|_| worker.event(WorkerEventKind::LeaseLost).job.expect("a job").seq).collect();
     assert_eq!(lost, (1..6).collect());
@@ -288,9 +291,11 @@ fn close_lets_handlers_finish_and_stores_their_verdicts() {
     });
     let (first, second) = (next(&jobs), next(&jobs));
     let closed = &worker.worker;
+    // Once a close has begun, nothing is fetched.
+    let error = close(closed, Duration::ZERO).expect_err("jobs are under way");
+    assert_eq!(error.status(), Status::DEADLINE_EXCEEDED);
     thread::scope(|scope| {
         let closing = scope.spawn(|| close(closed, PATIENCE));
-        thread::sleep(Duration::from_millis(20));
         first.ticket.settle(Verdict::Ack).expect("it works");
         assert!(!closing.is_finished());
         second.ticket.settle(Verdict::Ack).expect("it works");

@@ -11,6 +11,7 @@ mod commits;
 mod copy;
 mod delivery;
 mod expiry;
+mod fork;
 mod health;
 mod job;
 mod job_id;
@@ -133,6 +134,7 @@ struct Open {
 impl Database {
     /// Opens or creates a database. Refuses one of another format or application.
     pub fn open(options: DatabaseOptions) -> Result<Self> {
+        fork::prepare().map_err(|e| Error::io("preparing for forks", &e))?;
         let health = Arc::new(Health::new(options.place.as_ref().map(Place::path)));
         let clock = options.clock.clone();
         let opened = match &options.place {

@@ -34,8 +34,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// What the server promises for an orderly stop.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Far more than the grace of an orderly stop, for a busy machine.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A server process and its log.
 struct Process {

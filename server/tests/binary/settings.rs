@@ -207,7 +207,7 @@ fn the_service_manager_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut command = command(&["--listen", "127.0.0.1:0", "--data-dir", text(&data(&dir))]);
     let mut server = Process::spawn({
         command.env("NOTIFY_SOCKET", &path);
