@@ -42,7 +42,9 @@ class FlowMesh(Client[ThreadConnection]):
         self.close()
 
     def connect(self) -> None:
-        """Waits until the endpoint answers. Opens a closed client again."""
+        """Waits until the endpoint answers, which it does whatever the token. Opens a closed client
+        again.
+        """
         self._connection.connect()
 
     def close(self) -> None:
