@@ -63,7 +63,7 @@ setup-build:
 	@scripts/setup build
 
 .PHONY: test
-test: setup ## Everything that must hold: Rust, C, crash rounds, disk full, examples
+test: setup ## Every suite: Rust, C, C++, Go, Python, valgrind, ASan, stress, soak, packages, docs
 	@scripts/test
 
 .PHONY: crash
@@ -127,10 +127,11 @@ PY_SOURCES = $(shell git ls-files '*.py') tests/logship tests/docs
 C_SOURCES  = $(shell git ls-files '*.c' '*.h' '*.cc' '*.cpp' '*.hpp' ':!include/flowmesh.h')
 
 .PHONY: format
-format: ## Format Rust, C and Python
+format: ## Format Rust, C, C++, Go and Python
 	$(CARGO) fmt --all
 	clang-format -i $(C_SOURCES)
 	$(RUFF) format $(PY_SOURCES)
+	! command -v gofmt >/dev/null || gofmt -w bindings/go bench/go
 
 .PHONY: lint
 lint: ## Formatting and lints, as CI checks them
@@ -148,6 +149,10 @@ bench: setup-bench build ## Engine and client benchmarks against their peers, as
 .PHONY: setup-bench
 setup-bench:
 	@scripts/setup bench
+
+.PHONY: go
+go: build ## The Go package: its tests, plain and with the race detector, examples and guide
+	@LIB=$(RELEASE) tests/go
 
 .PHONY: python
 python: build ## The Python package: installed into target/python, typed, tested

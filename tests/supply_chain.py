@@ -3,7 +3,7 @@
 
 - every dependency comes from the registry, with a checksum in the committed lock file, and has a
   licence that deny.toml allows;
-- `unsafe` stands where architecture.md allows it and nowhere else, and every crate has the lint
+- `unsafe` stands where UNSAFE below allows it and nowhere else, and every crate has the lint
   that asks for a SAFETY line;
 - the bills of materials list what is linked.
 
@@ -25,7 +25,7 @@ UNSAFE = {
     "src/capi/boundary/": "what C passes in",
     "src/boundary/": "what the runtime needs of the system",
     "server/src/database/fork.rs": "SQLite's own mutexes",
-    "server/src/disk.rs": "reserving space for a file",
+    "server/src/disk.rs": "two system calls: how much space is left, and reserving it for a file",
     "server/src/powercut/vfs.rs": "tests: SQLite's files on a disk that lies",
     "fuzz/src/calls/": "is a C caller itself",
 }

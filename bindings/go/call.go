@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 	"unsafe"
@@ -205,15 +204,17 @@ func timeoutOf(ctx context.Context) C.int64_t {
 	return C.int64_t(max(1, milliseconds(time.Until(deadline))))
 }
 
-// milliseconds rounds up, so that a short time does not become none.
+// milliseconds rounds away from 0: 0 means something else, so a short time must not become none, nor a
+// negative one pass for it.
 func milliseconds(d time.Duration) int64 {
-	if d > math.MaxInt64-time.Millisecond {
-		return int64(d / time.Millisecond)
+	whole := int64(d / time.Millisecond)
+	switch rest := d % time.Millisecond; {
+	case rest > 0:
+		whole++
+	case rest < 0:
+		whole--
 	}
-	if d > 0 {
-		d += time.Millisecond - 1
-	}
-	return int64(d / time.Millisecond)
+	return whole
 }
 
 type traceKey struct{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,8 @@ func checkCancelled(t testing.TB, err error, is error, code flowmesh.Code) {
 	var detail *flowmesh.Error
 	if !errors.Is(err, is) || !errors.Is(err, code) || !errors.As(err, &detail) || detail.Code != code {
 		t.Errorf("%v (%T), which should be %v and %v", err, err, is, code)
+	} else if code == flowmesh.CodeDeadlineExceeded && strings.Contains(detail.Message, "cancelled") {
+		t.Errorf("%v: nobody cancelled it", err)
 	}
 }
 

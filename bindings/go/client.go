@@ -73,7 +73,8 @@ func Open(endpoint string, options ...ClientOption) (*Client, error) {
 }
 
 // Connect connects now, for those who want to know early: until the endpoint answers a health
-// check, or an embedded engine is open. Nobody there is [ErrUnavailable].
+// check, or an embedded engine is open. Nobody there is [ErrUnavailable]. A server looks at the token
+// with the calls that need one, and this one does not.
 func (c *Client) Connect(ctx context.Context) error {
 	call, err := c.p.beginLong(ctx)
 	if err != nil {

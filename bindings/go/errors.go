@@ -8,6 +8,7 @@ import "C"
 import (
 	"context"
 	"fmt"
+	"strings"
 )
 
 // Code says how a call ended. The values below 100 are those of gRPC. A Code is an error, too, that
@@ -148,6 +149,10 @@ func endedBy(ctx context.Context, err *Error) *Error {
 	err.Code = CodeCancelled
 	if ctx.Err() == context.DeadlineExceeded {
 		err.Code = CodeDeadlineExceeded
+		// The library only knows that the call was cancelled.
+		if what, ok := strings.CutSuffix(err.Message, ": the caller cancelled it"); ok {
+			err.Message = what + ": the deadline of its context passed"
+		}
 	}
 	err.cause = contextCause{ctx.Err(), context.Cause(ctx)}
 	return err

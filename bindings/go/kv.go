@@ -42,10 +42,16 @@ func (c *Client) KV(tenant, namespace, name string) (*KV, error) {
 // SetOption is an option of [KV.Set].
 type SetOption func(*setOptions)
 
-type setOptions struct{ ttl time.Duration }
+type setOptions struct {
+	ttl     time.Duration
+	expires bool
+}
 
-// WithTTL has the value live so long, in whole seconds, rounded up; at most a year.
-func WithTTL(ttl time.Duration) SetOption { return func(o *setOptions) { o.ttl = ttl } }
+// WithTTL has the value live so long, in whole seconds, rounded up; above 0, at most a year. Without it
+// the value stays until it is replaced or deleted.
+func WithTTL(ttl time.Duration) SetOption {
+	return func(o *setOptions) { o.ttl, o.expires = ttl, true }
+}
 
 // Set stores a value, in place of the one before and of its time to live.
 func (kv *KV) Set(ctx context.Context, key string, value []byte, options ...SetOption) error {
@@ -54,6 +60,9 @@ func (kv *KV) Set(ctx context.Context, key string, value []byte, options ...SetO
 		var set setOptions
 		for _, option := range options {
 			option(&set)
+		}
+		if set.expires && set.ttl <= 0 {
+			return invalid("TTL: must be above 0, got %v; without WithTTL the value stays for ever", set.ttl)
 		}
 		ttl = set.ttl
 	}

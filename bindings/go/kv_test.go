@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flowmesh/libflowmesh/bindings/go"
 )
@@ -82,6 +83,19 @@ func TestBadInput(t *testing.T) {
 		_, badEndpoint := flowmesh.Open("ftp://x")
 		_, nulEndpoint := flowmesh.Open("unix:/\x00")
 		_, badOption := flowmesh.Open("embedded:", flowmesh.WithTimeout(0))
+		_, badConnectTimeout := flowmesh.Open("embedded:", flowmesh.WithConnectTimeout(-1))
+		_, _, overDelay := q.Enqueue(w.ctx, []byte("x"), flowmesh.WithDelay(-1))
+		_, overNack := q.Nack(w.ctx, "0123456789abcdef0123456789abcdef", flowmesh.WithDelay(-time.Microsecond))
+		_, overLease := q.Reserve(w.ctx, flowmesh.WithLease(-999*time.Microsecond))
+		_, overWorker := q.Work(nothing, flowmesh.WithLease(-1))
+		_, badPrefetch := q.Work(nothing, flowmesh.WithPrefetch(-1))
+		_, badBackoff := s.Subscribe(w.ctx, flowmesh.WithBackoff(-1, time.Second))
+		policy := flowmesh.DefaultRetryPolicy()
+		policy.MaxAttempts = -1
+		_, negativeLimit := s.Read(w.ctx, 0, -1)
+		_, negativeSize := s.Reader(0, -1)
+		_, negativeJobs := q.Receive(w.ctx, -5)
+		_, negativeLetters := q.DeadLetters(w.ctx, -1)
 		for name, err := range map[string]error{
 			"empty key": kv.Set(w.ctx, "", []byte("v")), "long key": kv.Set(w.ctx, strings.Repeat("k", 1025), []byte("v")),
 			"empty value": kv.Set(w.ctx, "k", nil), "negative TTL": kv.Set(w.ctx, "k", []byte("v"), flowmesh.WithTTL(-1e9)),
@@ -89,6 +103,12 @@ func TestBadInput(t *testing.T) {
 			"negative offset": negativeOffset, "negative page": negativePage, "bad name": badName, "name with NUL": nulName,
 			"bad group": badGroup, "bad start": badStart, "no handler": noHandler, "bad concurrency": badConcurrency,
 			"bad buffer": badBuffer, "bad endpoint": badEndpoint, "endpoint with NUL": nulEndpoint, "bad option": badOption,
+			"connect timeout that is over": badConnectTimeout, "delay that is over": overDelay, "delay of a nack that is over": overNack,
+			"lease that is over": overLease, "lease of a worker that is over": overWorker, "negative prefetch": badPrefetch,
+			"negative backoff": badBackoff, "negative attempts": q.SetRetryPolicy(w.ctx, policy), "negative limit": negativeLimit,
+			"negative size": negativeSize, "negative number of jobs": negativeJobs, "negative number of letters": negativeLetters,
+			"TTL that is just over": kv.Set(w.ctx, "k", []byte("v"), flowmesh.WithTTL(-1)),
+			"TTL of nothing":        kv.Set(w.ctx, "k", []byte("v"), flowmesh.WithTTL(0)),
 		} {
 			var detail *flowmesh.Error
 			if !errors.Is(err, flowmesh.ErrInvalidArgument) || !errors.As(err, &detail) {
@@ -96,6 +116,9 @@ func TestBadInput(t *testing.T) {
 			} else if detail.Message == "" || detail.Outcome != flowmesh.OutcomeNotApplied {
 				w.Errorf("%s: %+v", name, detail)
 			}
+		}
+		if there, err := kv.Exists(w.ctx, "k"); err != nil || there {
+			w.Errorf("a value that was refused: %v, %v", there, err)
 		}
 	})
 }

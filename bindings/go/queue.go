@@ -61,8 +61,8 @@ type (
 // Delay is an option of [Queue.Enqueue], [Queue.Nack], [Job.Nack] and [Producer.Send].
 type Delay time.Duration
 
-// WithDelay has the job due after so long, in whole seconds, rounded up; at most a year. Without it a
-// new job is due now, and one given back when the retry policy says.
+// WithDelay has the job due after so long, in whole seconds, rounded up; at most a year. Without it, or
+// with 0, a new job is due now, and one given back when the retry policy says.
 func WithDelay(delay time.Duration) Delay { return Delay(delay) }
 
 func (d Delay) enqueue(o *enqueueOptions) { o.delay = time.Duration(d) }
@@ -147,10 +147,10 @@ func (q *Queue) Reserve(ctx context.Context, options ...ReserveOption) (*Job, er
 	return q.jobsOf(C.fm_jobs_take(call.c))[0], nil
 }
 
-// Receive leases up to limit due jobs (1 to 100), waiting as [WithWait] says for the first; none is
+// Receive leases up to limit due jobs (1 to 100; 0 is 1), waiting as [WithWait] says for the first; none is
 // no error.
 func (q *Queue) Receive(ctx context.Context, limit int, options ...ReserveOption) ([]*Job, error) {
-	size, err := int32Of("limit", limit)
+	size, err := countOf("limit", limit)
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func DefaultRetryPolicy() RetryPolicy {
 
 // SetRetryPolicy sets the policy; it counts from the next nack or expiry on.
 func (q *Queue) SetRetryPolicy(ctx context.Context, policy RetryPolicy) error {
-	attempts, err := int32Of("MaxAttempts", policy.MaxAttempts)
+	attempts, err := countOf("MaxAttempts", policy.MaxAttempts)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (q *Queue) RetryPolicy(ctx context.Context) (RetryPolicy, error) {
 // leased: give their ids to [Queue.Replay]. There is no cursor: later ones show once earlier
 // ones are handled.
 func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]*Job, error) {
-	size, err := int32Of("limit", limit)
+	size, err := countOf("limit", limit)
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func TestTimeByHand(t *testing.T) {
 			w.Fatalf("again: %+v, %v", job, err)
 		}
 		kv := w.kv("settings")
-		w.must(kv.Set(w.ctx, "k", []byte("v"), flowmesh.WithTTL(time.Second)))
+		w.must(kv.Set(w.ctx, "k", []byte("v"), flowmesh.WithTTL(1))) // a nanosecond is a second there, and not for ever
 		w.must(w.client.AdvanceClock(time.Second))
 		if _, err := kv.Get(w.ctx, "k"); !errors.Is(err, flowmesh.ErrNotFound) {
 			w.Fatalf("after its time: %v", err)

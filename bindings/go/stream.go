@@ -70,7 +70,7 @@ func (s *Stream) Write(ctx context.Context, events ...Event) ([]int64, error) {
 // pass 4 MiB, none past the end. It never waits for new ones. A stream that nobody has written
 // to is [ErrNotFound].
 func (s *Stream) Read(ctx context.Context, offset int64, limit int) ([]Message, error) {
-	size, err := int32Of("limit", limit)
+	size, err := countOf("limit", limit)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ type Reader struct {
 // Reader makes a reader that starts at offset and reads pages of up to size messages (1 to 1000; 0 is
 // 100). It does no I/O.
 func (s *Stream) Reader(offset int64, size int) (*Reader, error) {
-	limit, err := int32Of("size", size)
+	limit, err := countOf("size", size)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,11 @@ func (r *Reader) Messages(ctx context.Context) iter.Seq2[*Message, error] {
 	}
 }
 
-func int32Of(what string, value int) (C.int32_t, error) {
+// countOf is a number of things for the library, where 0 may stand for a default.
+func countOf(what string, value int) (C.int32_t, error) {
+	if value < 0 {
+		return 0, invalid("%s: must not be negative, got %d", what, value)
+	}
 	if int(int32(value)) != value {
 		return 0, invalid("%s: %d does not fit into 32 bits", what, value)
 	}

@@ -69,10 +69,11 @@ const (
 type WorkerOption interface{ worker(*workerOptions) }
 
 type workerOptions struct {
-	concurrency, prefetch int
-	lease                 time.Duration
-	mode                  PollMode
-	events                func(WorkerEvent)
+	concurrency int
+	prefetch    *int // nil for the default
+	lease       time.Duration
+	mode        PollMode
+	events      func(WorkerEvent)
 }
 
 type workerOption func(*workerOptions)
@@ -87,7 +88,7 @@ func WithConcurrency(jobs int) WorkerOption {
 
 // WithPrefetch is how many jobs are leased ahead at most, 0 to 100. Default 16.
 func WithPrefetch(jobs int) WorkerOption {
-	return workerOption(func(o *workerOptions) { o.prefetch = jobs })
+	return workerOption(func(o *workerOptions) { o.prefetch = &jobs })
 }
 
 // WithPollMode is how to ask for jobs.
@@ -122,7 +123,7 @@ type Worker struct {
 // Work starts to work on the queue; a queue that does not exist is created. It connects in the
 // background: what fails there is told as an event.
 func (q *Queue) Work(handler Handler, options ...WorkerOption) (*Worker, error) {
-	set := workerOptions{concurrency: 1, prefetch: -1}
+	set := workerOptions{concurrency: 1}
 	for _, option := range options {
 		option.worker(&set)
 	}
@@ -156,17 +157,27 @@ func (q *Queue) Work(handler Handler, options ...WorkerOption) (*Worker, error) 
 }
 
 func (o *workerOptions) build() (*C.flowmesh_worker_options_t, error) {
+	concurrency, err := countOf("concurrency", o.concurrency)
+	if err != nil {
+		return nil, err
+	}
+	var prefetch C.int32_t
+	if o.prefetch != nil {
+		if prefetch, err = countOf("prefetch", *o.prefetch); err != nil {
+			return nil, err
+		}
+	}
 	var to *C.flowmesh_worker_options_t
 	var try setters
 	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
 		return C.flowmesh_worker_options_new(&to, failure)
 	})
 	try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
-		return C.flowmesh_worker_options_set_concurrency(to, C.size_t(max(0, o.concurrency)), failure)
+		return C.flowmesh_worker_options_set_concurrency(to, C.size_t(concurrency), failure)
 	})
-	if o.prefetch >= 0 {
+	if o.prefetch != nil {
 		try.set(func(failure **C.flowmesh_error_t) C.flowmesh_status_t {
-			return C.flowmesh_worker_options_set_prefetch(to, C.size_t(o.prefetch), failure)
+			return C.flowmesh_worker_options_set_prefetch(to, C.size_t(prefetch), failure)
 		})
 	}
 	if o.lease != 0 {

@@ -142,7 +142,7 @@ class client : public handle<flowmesh_client_t, flowmesh_client_free>
     result<kv> try_open_kv(const text &tenant, const text &name_space,
                            const text &name) const noexcept;
 
-    // Connects now, for those who want to know early.
+    // Connects now, for those who want to know early. It does not tell whether the token is good.
     void connect(milliseconds timeout) const { try_connect(timeout).value(); }
     result<void> try_connect(milliseconds timeout) const noexcept
     {

@@ -14,7 +14,7 @@ struct set_options {
     const cancel_token *cancel = nullptr;
     const char *traceparent = nullptr;
     const char *tracestate = nullptr;
-    // How long the value lives; 0: for ever.
+    // How long the value lives; 0: for ever, so round a finer duration up (std::chrono::ceil).
     milliseconds ttl{0};
 
     flowmesh_set_options_t c() const noexcept

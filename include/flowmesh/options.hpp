@@ -10,7 +10,8 @@
 namespace flowmesh
 {
 
-// Durations. Coarser ones (std::chrono::seconds, 5s) convert by themselves.
+// Durations. Coarser ones (std::chrono::seconds, 5s) convert by themselves, finer ones do not: what
+// is cut to 0 would mean a default.
 using milliseconds = std::chrono::milliseconds;
 // Instants, by the server's clock.
 using time_point = std::chrono::time_point<std::chrono::system_clock, std::chrono::nanoseconds>;

@@ -9,7 +9,12 @@ pub mod wire;
 
 /// Messages and clients, one module per service client.
 pub mod v1 {
-    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::undocumented_unsafe_blocks,
+        reason = "it is generated: nobody edits it"
+    )]
     pub use crate::wire::{ReadStreamResponse, SubscribeResponse, WriteEventsRequest};
     tonic::include_proto!("flowmesh.v1");
 }
@@ -17,7 +22,12 @@ pub mod v1 {
 /// Service traits and servers. A request that cannot be decoded is INVALID_ARGUMENT here.
 #[cfg(feature = "server")]
 pub mod server {
-    #![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::undocumented_unsafe_blocks,
+        reason = "it is generated: nobody edits it"
+    )]
     include!(concat!(env!("OUT_DIR"), "/server/flowmesh.v1.rs"));
 }
 

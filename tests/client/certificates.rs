@@ -1,6 +1,6 @@
 //! Certificates for tests, made as they are needed. Used by other tests as well, each of which
 //! needs a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test that has this module needs a part of it")]
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 

@@ -43,6 +43,32 @@ async def test_a_bad_endpoint_fails_in_connect() -> None:
         await FlowMesh(5).connect()  # type: ignore[arg-type]
 
 
+async def test_the_environment_names_the_endpoint_when_asked(
+    own_server: Server, name: Name, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLOWMESH_ENDPOINT", f"unix:{tmp_path}/nobody")
+    client = FlowMesh(None)
+    assert client.endpoint is None
+    monkeypatch.setenv("FLOWMESH_ENDPOINT", own_server.endpoint)  # it is read when the client connects
+    async with client:
+        await client.kv.set(*name, "key", b"v")
+    async with FlowMesh(own_server.endpoint) as other:
+        assert await other.kv.get(*name, "key") == b"v"
+
+
+async def test_connecting_does_not_check_the_token(tmp_path: Path, name: Name) -> None:
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(new_token("kv.read")[1])
+    server = Server("--tokens", str(tokens))
+    try:
+        async with FlowMesh(server.endpoint, auth_token="wrong") as client:
+            assert await client.health_check() is True
+            with pytest.raises(FlowMeshAuthError):
+                await client.kv.get(*name, "key")
+    finally:
+        server.stop()
+
+
 async def test_where_nobody_answers(tmp_path: Path) -> None:
     client = FlowMesh(f"unix:{tmp_path}/nobody", timeout=timedelta(seconds=20))
     with pytest.raises(FlowMeshConnectionError) as caught:

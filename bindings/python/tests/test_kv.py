@@ -60,6 +60,9 @@ async def test_bad_arguments_are_named(client: FlowMesh, name: Name) -> None:
         await client.kv.set(*name, "key", b"")
     with pytest.raises(refused, match="ttl must not be negative"):
         await client.kv.set(*name, "key", b"v", ttl=timedelta(seconds=-1))
+    with pytest.raises(refused, match="ttl must be above 0: .* for ever"):
+        await client.kv.set(*name, "key", b"v", ttl=timedelta(0))
+    assert await client.kv.exists(*name, "key") is False
     with pytest.raises(refused, match="key must be UTF-8"):
         await client.kv.get(*name, "\ud800")
     with pytest.raises(TypeError, match="value must be bytes, not str"):

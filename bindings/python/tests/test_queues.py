@@ -109,6 +109,12 @@ async def test_bad_arguments_are_named(client: FlowMesh, name: Name) -> None:
         await client.queue.reserve(*name, long_poll_timeout=timedelta(milliseconds=-1))
     with pytest.raises(refused, match="visibility_timeout"):
         await client.queue.reserve(*name, visibility_timeout=timedelta(days=1))
+    with pytest.raises(refused, match="max_jobs must not be negative, got -5"):
+        await client.queue.receive(*name, max_jobs=-5)
+    with pytest.raises(refused, match="max_jobs must not be negative, got -1"):
+        await client.queue.list_dlq_jobs(*name, max_jobs=-1)
+    with pytest.raises(refused, match="max_attempts must not be negative, got -1"):
+        await client.queue.set_retry_policy(*name, RetryPolicy(max_attempts=-1))
     with pytest.raises(refused, match="max_jobs must fit into 32 bits"):
         await client.queue.receive(*name, max_jobs=1 << 40)
     with pytest.raises(refused, match="backoff_strategy must be one of fixed, linear, exponential"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -52,6 +53,26 @@ async def test_read_takes_offset_and_page_size(client: FlowMesh, name: Name) -> 
     assert [(m.offset, m.payload) for m in page] == [(5, b"5"), (6, b"6"), (7, b"7")]
     assert await client.stream.read(*name, offset=20) == []
     assert await client.stream.read(*name, partition=1) == []
+
+
+async def test_numbers_below_0_are_refused_by_their_name(client: FlowMesh, name: Name) -> None:
+    await client.stream.write(*name, [Event(b"x")])
+    stream = client.stream
+    for argument, call in [
+        ("max_messages", stream.read(*name, max_messages=-1)),
+        ("partition", stream.read(*name, partition=-1)),
+        ("partition", stream.commit_offset(*name, "g", -1, 0)),
+        ("partition", stream.get_offset(*name, "g", partition=-1)),
+        ("partition", stream.get_latest_offset(*name, partition=-1)),
+        ("partition", stream.get_consumer_group_state(*name, "g", partition=-1)),
+        ("partition", anext_of(stream.subscribe(*name, "g", partition=-1))),
+    ]:
+        with pytest.raises(FlowMeshInvalidArgumentError, match=f"{argument} must not be negative, got -1"):
+            await call
+
+
+async def anext_of(messages: AsyncGenerator[Message, None]) -> Message:
+    return await messages.__anext__()
 
 
 async def test_bad_events_are_refused_by_the_rule(client: FlowMesh, name: Name) -> None:

@@ -101,6 +101,13 @@ def integer(name: str, value: int, bits: int) -> int:
     return value
 
 
+def count(name: str, value: int) -> int:
+    """Of what there may be none of; a number of a partition, too."""
+    if integer(name, value, 32) < 0:
+        raise refuse(f"{name} must not be negative, got {value}")
+    return value
+
+
 def milliseconds(name: str, value: timedelta | None) -> int:
     """Rounded up; None is 0. The library reads some negative times as "for ever"."""
     if value is None:

@@ -21,7 +21,7 @@ class Client(Generic[C]):
 
     def __init__(
         self,
-        endpoint: str = "localhost:50051",
+        endpoint: str | None = "localhost:50051",
         auth_token: str | None = None,
         *,
         auth_token_file: Path | None = None,

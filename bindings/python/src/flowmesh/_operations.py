@@ -10,7 +10,19 @@ from dataclasses import fields
 from datetime import timedelta
 
 from . import _records as records
-from ._arguments import Bytes, choice, data, integer, milliseconds, pack_events, pack_headers, text, utf8
+from ._arguments import (
+    Bytes,
+    choice,
+    count,
+    data,
+    integer,
+    milliseconds,
+    pack_events,
+    pack_headers,
+    refuse,
+    text,
+    utf8,
+)
 from ._library import call as refusing
 from ._native import ffi, lib
 from ._records import Buffer
@@ -64,8 +76,8 @@ def read(
 ) -> Call[list[Message]]:
     handle = session.stream(tenant, namespace, stream)
     offset = integer("offset", offset, 64)
-    partition = integer("partition", partition, 32)
-    max_messages = integer("max_messages", max_messages, 32)
+    partition = count("partition", partition)
+    max_messages = count("max_messages", max_messages)
     return lib.fm_stream_read(session.native, handle, offset, partition, max_messages), records.read_messages
 
 
@@ -80,7 +92,7 @@ def subscribe(
 ) -> Subscription:
     handle = session.stream(tenant, namespace, stream)
     group = text("consumer_group", consumer_group)
-    partition = integer("partition", partition, 32)
+    partition = count("partition", partition)
     start_offset = integer("start_offset", start_offset, 64)
     id = lib.fm_subscribe(session.native, handle, group, partition, start_offset)
     return Subscription(session, id)
@@ -97,7 +109,7 @@ def commit_offset(
 ) -> Call[None]:
     handle = session.stream(tenant, namespace, stream)
     group = text("consumer_group", consumer_group)
-    partition = integer("partition", partition, 32)
+    partition = count("partition", partition)
     offset = integer("offset", offset, 64)
     return lib.fm_stream_commit_offset(session.native, handle, group, partition, offset), records.read_none
 
@@ -107,7 +119,7 @@ def get_offset(
 ) -> Call[int]:
     handle = session.stream(tenant, namespace, stream)
     group = text("consumer_group", consumer_group)
-    partition = integer("partition", partition, 32)
+    partition = count("partition", partition)
     return lib.fm_stream_get_offset(session.native, handle, group, partition), records.read_number
 
 
@@ -115,7 +127,7 @@ def get_latest_offset(
     session: Session, tenant: str, namespace: str, stream: str, partition: int
 ) -> Call[int]:
     handle = session.stream(tenant, namespace, stream)
-    partition = integer("partition", partition, 32)
+    partition = count("partition", partition)
     return lib.fm_stream_latest_offset(session.native, handle, partition), records.read_number
 
 
@@ -124,12 +136,12 @@ def get_consumer_group_state(
 ) -> Call[ConsumerGroupState]:
     handle = session.stream(tenant, namespace, stream)
     group = text("consumer_group", consumer_group)
-    partition = integer("partition", partition, 32)
+    partition = count("partition", partition)
 
     def read_state(data: Buffer, at: int, end: int) -> ConsumerGroupState:
         offsets = records.read_group_state(data, at, end)
         path = f"{tenant}/{namespace}/stream/{stream}"
-        return ConsumerGroupState(path, consumer_group, max(partition, 0), *offsets)
+        return ConsumerGroupState(path, consumer_group, partition, *offsets)
 
     return lib.fm_stream_group_state(session.native, handle, group, partition), read_state
 
@@ -150,8 +162,9 @@ def enqueue(
     payload = data("payload", payload)
     delay_ms = milliseconds("delay", delay)
     parts: list[bytes] = []
-    count = pack_headers(headers, parts)
-    id = lib.fm_queue_enqueue(session.native, handle, payload, len(payload), delay_ms, b"".join(parts), count)
+    number = pack_headers(headers, parts)
+    packed = b"".join(parts)
+    id = lib.fm_queue_enqueue(session.native, handle, payload, len(payload), delay_ms, packed, number)
     return id, records.read_enqueued
 
 
@@ -179,7 +192,7 @@ def receive(
     long_poll_timeout: timedelta | None,
 ) -> Call[list[Job]]:
     handle = session.queue(tenant, namespace, queue)
-    max_jobs = integer("max_jobs", max_jobs, 32)
+    max_jobs = count("max_jobs", max_jobs)
     lease_ms = milliseconds("visibility_timeout", visibility_timeout)
     wait_ms = milliseconds("long_poll_timeout", long_poll_timeout)
     return lib.fm_queue_receive(session.native, handle, max_jobs, lease_ms, wait_ms), records.read_jobs
@@ -213,7 +226,7 @@ def set_retry_policy(
     id = lib.fm_queue_set_retry_policy(
         session.native,
         handle,
-        integer("max_attempts", policy.max_attempts, 32),
+        count("max_attempts", policy.max_attempts),
         strategy,
         integer("initial_backoff_seconds", policy.initial_backoff_seconds, 53) * 1000,
         integer("max_backoff_seconds", policy.max_backoff_seconds, 53) * 1000,
@@ -231,7 +244,7 @@ def list_dlq_jobs(
     session: Session, tenant: str, namespace: str, queue: str, max_jobs: int
 ) -> Call[list[Job]]:
     handle = session.queue(tenant, namespace, queue)
-    max_jobs = integer("max_jobs", max_jobs, 32)
+    max_jobs = count("max_jobs", max_jobs)
     return lib.fm_queue_list_dlq_jobs(session.native, handle, max_jobs), records.read_jobs
 
 
@@ -258,6 +271,8 @@ def kv_set(
     handle = session.kv(tenant, namespace, store)
     name, value = utf8("key", key), data("value", value)
     ttl_ms = milliseconds("ttl", ttl)
+    if ttl is not None and not ttl:
+        raise refuse("ttl must be above 0: a value without one is kept for ever")
     id = lib.fm_kv_set(session.native, handle, name, len(name), value, len(value), ttl_ms)
     return id, records.read_none
 

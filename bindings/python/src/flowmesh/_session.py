@@ -90,7 +90,9 @@ class Session:
         _sessions.add(self)
 
     def _open(self, settings: Settings, dispatcher: Any) -> Any:
-        endpoint = arguments.text("endpoint", settings.endpoint)
+        endpoint = ffi.NULL  # which the library looks up
+        if settings.endpoint is not None:
+            endpoint = arguments.text("endpoint", settings.endpoint)
         options = made("client_options", lib.flowmesh_client_options_new)
         try:
             call(lib.flowmesh_client_options_set_dispatcher, options, dispatcher)

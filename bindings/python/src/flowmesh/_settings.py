@@ -45,7 +45,7 @@ _PAIR_SETTERS: list[tuple[str, str, Callable[[str, Any], Any], Callable[..., int
 class Settings:
     """How to open a client; FlowMesh says what each of them means."""
 
-    endpoint: str
+    endpoint: str | None
     auth_token: str | None = None
     auth_token_file: arguments.Path | None = None
     allow_plaintext_token: bool | None = None

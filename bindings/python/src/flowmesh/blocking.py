@@ -42,7 +42,9 @@ class FlowMesh(Client[ThreadConnection]):
         self.close()
 
     def connect(self) -> None:
-        """Waits until the endpoint answers. Opens a closed client again."""
+        """Waits until the endpoint answers, which it does whatever the token. Opens a closed client
+        again.
+        """
         self._connection.connect()
 
     def close(self) -> None:
@@ -182,7 +184,7 @@ class QueueClient:
         visibility_timeout: timedelta | None = None,
         long_poll_timeout: timedelta | None = None,
     ) -> list[Job]:
-        """Leases up to `max_jobs` (at most 100) jobs, waiting for the first as `reserve` does."""
+        """Leases up to `max_jobs` (1 to 100; 0 is 1) jobs, waiting for the first as `reserve` does."""
         return self._connection.call(
             operations.receive, tenant, namespace, queue, max_jobs, visibility_timeout, long_poll_timeout
         )
@@ -194,8 +196,8 @@ class QueueClient:
     def nack(
         self, tenant: str, namespace: str, queue: str, job_id: str, delay: timedelta | None = None
     ) -> bool:
-        """Gives the job back, to be tried again after `delay` or the policy's backoff. True: it was at
-        its attempt limit, and is a dead letter now.
+        """Gives the job back, to be tried again after `delay` or, where that is None or 0, the policy's
+        backoff. True: it was at its attempt limit, and is a dead letter now.
         """
         return self._connection.call(operations.nack, tenant, namespace, queue, job_id, delay)
 
@@ -237,7 +239,9 @@ class KVClient:
         value: Bytes,
         ttl: timedelta | None = None,
     ) -> None:
-        """Stores a value of at least 1 byte, for `ttl` (rounded up to whole seconds) or for ever."""
+        """Stores a value of at least 1 byte, for `ttl` (above 0, rounded up to whole seconds) or, without
+        one, for ever.
+        """
         self._connection.call(operations.kv_set, tenant, namespace, store, key, value, ttl)
 
     def get(self, tenant: str, namespace: str, store: str, key: str) -> bytes:

@@ -22,8 +22,11 @@ class FlowMesh(Client[LoopConnection]):
     without it the first call connects. A lost connection is made anew. A client belongs to the event
     loop that uses it first, and to its process: make a new one after a fork.
 
-    All that is None is what the environment says when the client connects, or else the default:
+    What is None is what the environment says when the client connects, or else the default, as named
+    here. Two have a literal default: the endpoint is "localhost:50051" unless it is given, so the
+    environment is asked for it by None alone, and there is no test clock.
 
+    endpoint               where to connect (None: FLOWMESH_ENDPOINT, or else "localhost:50051").
     auth_token             sent with every call (FLOWMESH_AUTH_TOKEN).
     auth_token_file        a file that holds it, read again when the server refuses what it held
                            (FLOWMESH_AUTH_TOKEN_FILE).
@@ -65,7 +68,8 @@ class FlowMesh(Client[LoopConnection]):
         await self.close()
 
     async def connect(self) -> None:
-        """Waits until the endpoint answers; a bad endpoint or token, or a missing server, fails here.
+        """Waits until the endpoint answers; a bad endpoint, file or certificate, or a missing server,
+        fails here. A server looks at the token with the calls that need one, and this one does not.
         Opens a closed client again.
         """
         await self._connection.connect()

@@ -26,7 +26,9 @@ class KVClient:
         value: Bytes,
         ttl: timedelta | None = None,
     ) -> None:
-        """Stores a value of at least 1 byte, for `ttl` (rounded up to whole seconds) or for ever."""
+        """Stores a value of at least 1 byte, for `ttl` (above 0, rounded up to whole seconds) or, without
+        one, for ever.
+        """
         await self._connection.call(operations.kv_set, tenant, namespace, store, key, value, ttl)
 
     async def get(self, tenant: str, namespace: str, store: str, key: str) -> bytes:

@@ -117,7 +117,7 @@ class QueueClient:
         visibility_timeout: timedelta | None = None,
         long_poll_timeout: timedelta | None = None,
     ) -> list[Job]:
-        """Leases up to `max_jobs` (at most 100) jobs, waiting for the first as `reserve` does."""
+        """Leases up to `max_jobs` (1 to 100; 0 is 1) jobs, waiting for the first as `reserve` does."""
         return await self._connection.call(
             operations.receive, tenant, namespace, queue, max_jobs, visibility_timeout, long_poll_timeout
         )
@@ -129,8 +129,8 @@ class QueueClient:
     async def nack(
         self, tenant: str, namespace: str, queue: str, job_id: str, delay: timedelta | None = None
     ) -> bool:
-        """Gives the job back, to be tried again after `delay` or the policy's backoff. True: it was at
-        its attempt limit, and is a dead letter now.
+        """Gives the job back, to be tried again after `delay` or, where that is None or 0, the policy's
+        backoff. True: it was at its attempt limit, and is a dead letter now.
         """
         return await self._connection.call(operations.nack, tenant, namespace, queue, job_id, delay)
 
