@@ -326,6 +326,20 @@ struct completion<T, Receiver, void (*)(flowmesh_error_t *, A, B, void *)> {
     }
 };
 
+// In the place of start(), where a call is refused before it is made.
+template <class T, class Done> auto refused(error why)
+{
+    if constexpr (std::is_same_v<std::decay_t<Done>, use_future>) {
+        auto *shared = new future_state<T>;
+        shared->complete(std::move(why));
+        future_state<T>::drop(shared); // what a call would hold
+        return future<T>(shared, operation(nullptr));
+    } else {
+        why.raise();
+        return operation(nullptr);
+    }
+}
+
 // Starts an asynchronous call, call(callback, user_data, drop_user_data, &operation, &error), that
 // ends with a T; `done` is a lambda or use_future.
 template <class T, class Callback, class Done, class Call> auto start(Done &&done, const Call &call)

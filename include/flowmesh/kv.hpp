@@ -14,14 +14,23 @@ struct set_options {
     const cancel_token *cancel = nullptr;
     const char *traceparent = nullptr;
     const char *tracestate = nullptr;
-    // How long the value lives; 0: for ever, so round a finer duration up (std::chrono::ceil).
-    milliseconds ttl{0};
+    // How long the value lives, above 0; without one, for ever. Round a finer duration up
+    // (std::chrono::ceil): one that is cut to 0 is refused.
+    std::optional<milliseconds> ttl = std::nullopt;
 
     flowmesh_set_options_t c() const noexcept
     {
         auto c = detail::common(flowmesh_set_options_t FLOWMESH_SET_OPTIONS_INIT, *this);
-        c.ttl_ms = ttl.count();
+        c.ttl_ms = ttl.value_or(milliseconds(0)).count();
         return c;
+    }
+    // 0 is no time to live to flowmesh.h, which who computed it does not mean.
+    std::optional<error> refusal() const
+    {
+        if (!ttl || ttl->count() != 0)
+            return std::nullopt;
+        return error(status::invalid_argument,
+                     "ttl must be above 0: a value without one is kept for ever");
     }
 };
 
@@ -67,6 +76,8 @@ class kv : public handle<flowmesh_kv_t, flowmesh_kv_free>
     }
     result<void> try_set(view key, view value, const set_options &options = {}) const noexcept
     {
+        if (std::optional<error> refusal = options.refusal())
+            return *std::move(refusal);
         const auto c_options = options.c();
         return detail::done([&](auto **error) {
             return flowmesh_kv_set(c(), key.c(), value.c(), &c_options, error);
@@ -75,6 +86,8 @@ class kv : public handle<flowmesh_kv_t, flowmesh_kv_free>
     template <class Done = use_future>
     auto set_async(view key, view value, const set_options &options = {}, Done &&done = {}) const
     {
+        if (std::optional<error> refusal = options.refusal())
+            return detail::refused<void, Done>(*std::move(refusal));
         const auto c_options = options.c();
         return detail::start<void, flowmesh_done_callback_t>(
             std::forward<Done>(done), [&](auto... completion) {

@@ -91,6 +91,22 @@ TEST(kv, lets_values_expire)
     EXPECT_FAILS(invalid_argument, client.advance_test_clock(-1ms));
 }
 
+TEST(kv, does_not_keep_for_ever_what_is_to_live_for_no_time)
+{
+    const flowmesh::client client = open_client();
+    const flowmesh::kv kv = open_kv(client);
+    flowmesh::set_options options;
+    options.ttl = std::chrono::duration_cast<flowmesh::milliseconds>(999us);
+    EXPECT_FAILS(invalid_argument, kv.set("k", "v", options));
+    EXPECT_EQ(kv.try_set("k", "v", options).status(), flowmesh::status::invalid_argument);
+    EXPECT_FAILS(invalid_argument, kv.set_async("k", "v", options).get());
+    EXPECT_FAILS(invalid_argument,
+                 kv.set_async("k", "v", options, [](const flowmesh::result<void> &) {}));
+    options.ttl = -1ms;
+    EXPECT_FAILS(invalid_argument, kv.set("k", "v", options));
+    EXPECT_FALSE(kv.exists("k"));
+}
+
 TEST(kv, outlives_its_client)
 {
     flowmesh::client client = open_client();
