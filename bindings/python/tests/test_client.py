@@ -20,7 +20,6 @@ from flowmesh import (
     FlowMeshError,
     FlowMeshFailedPreconditionError,
     FlowMeshInvalidArgumentError,
-    FlowMeshNotFoundError,
     FlowMeshPermissionDeniedError,
 )
 
@@ -141,7 +140,7 @@ async def test_a_directory_is_kept_and_owned_by_one(tmp_path: Path, name: Name) 
         await client.kv.set(*name, "key", b"v")
     async with FlowMesh(endpoint) as client:
         assert await client.kv.get(*name, "key") == b"v"
-    with pytest.raises(FlowMeshNotFoundError):
+    with pytest.raises(FlowMeshFailedPreconditionError):
         await FlowMesh(f"embedded:{tmp_path}/missing/data").connect()
 
 
