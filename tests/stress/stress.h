@@ -121,6 +121,6 @@ void weather_end(void);
 
 extern const char *endpoint;
 extern atomic_bool over;
-enum { PATIENCE_S = 120 }; /* for what must happen */
+enum { PATIENCE_S = 240 }; /* for what must happen: twice the delivery timeout of a producer */
 
 #endif

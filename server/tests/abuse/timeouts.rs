@@ -26,7 +26,8 @@ fn long_poll() -> Vec<u8> {
 /// in the middle of a frame.
 #[test]
 fn handshakes_that_stall() {
-    let server = Process::start(&["--handshake-timeout", "1"]);
+    // The neighbour has to be ready within the same time.
+    let server = Process::start(&["--handshake-timeout", "5"]);
     let unfinished = [PREFACE, &[0, 0, 6, 4]].concat();
     beside("stalled handshakes", &server, 48 << 20, |clock| {
         let mut rounds = 0;
@@ -90,7 +91,8 @@ fn peers_that_close_one_side() {
 
 #[tokio::test]
 async fn who_answers_stays_and_who_has_no_call_is_asked_to_go() {
-    let server = Process::start(&["--keepalive", "1", "--idle-timeout", "1"]);
+    // Who answers has as long for it on a busy machine.
+    let server = Process::start(&["--keepalive", "3", "--idle-timeout", "3"]);
     let mut streams = StreamServiceClient::new(channel(server.address).await);
     let subscribe = SubscribeRequest {
         resource_path: resource("good", "stream", "x"),
