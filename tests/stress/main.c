@@ -113,10 +113,11 @@ int main(int count, char **arguments)
     MUST(pthread_create(&watching, NULL, watch, (void *)(intptr_t)number) == 0);
     sleep((unsigned)seconds);
     over = true;
-    weather_end();
     for (long i = 0; i < number; i++)
         pthread_join(threads[i], NULL);
     worlds_end();
+    /* Not before: a producer that is being closed looks for the server for two minutes. */
+    weather_end();
     MUST(flowmesh_shutdown(PATIENCE_S * 1000, NULL) == FLOWMESH_OK);
     pthread_cancel(watching);
     pthread_join(watching, NULL);
