@@ -203,7 +203,8 @@
  * handlers of exit and static destructors may still close and free. dlclose is harmless: the code
  * stays loaded; call flowmesh_shutdown before, so that no thread is left. After fork, calls in the
  * child return FLOWMESH_FORKED and frees are safe, until flowmesh_after_fork_child; the parent
- * goes on undisturbed.
+ * goes on undisturbed. Once an embedded engine was opened, a fork first waits for the moment in which
+ * no thread is inside its database's own locks (pthread_atfork).
  */
 #ifndef FLOWMESH_H
 #define FLOWMESH_H
