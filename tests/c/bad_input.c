@@ -288,7 +288,6 @@ static void bad_groups_keys_and_ids(void **state)
     struct house *house = (struct house *)*state;
     flowmesh_error_t *error = NULL;
     flowmesh_subscription_options_t *options = NULL;
-    flowmesh_subscription_t *subscription = NULL;
     flowmesh_value_t *value = NULL;
     int64_t offset = -1;
     char longest[1026];
@@ -304,10 +303,12 @@ static void bad_groups_keys_and_ids(void **state)
     REFUSES("consumer_group must be UTF-8",
             flowmesh_stream_get_offset(house->stream, "\xff", NULL, &offset, &error));
     OK(flowmesh_subscription_options_new(&options, &error));
-    OK(flowmesh_subscription_options_set_consumer_group(options, "", &error));
     REFUSES("consumer_group must be 1 to 255",
-            flowmesh_stream_subscribe(house->stream, options, callback, NULL, NULL, &subscription,
-                                      &error));
+            flowmesh_subscription_options_set_consumer_group(options, "", &error));
+    REFUSES("consumer_group must not contain control",
+            flowmesh_subscription_options_set_consumer_group(options, "a\tb", &error));
+    REFUSES("partition must be at least 0",
+            flowmesh_subscription_options_set_partition(options, -7, &error));
     flowmesh_subscription_options_free(options);
     REFUSES("key must be 1 to 1024", flowmesh_kv_set(house->kv, none, X, NULL, &error));
     REFUSES("key must be 1 to 1024",
