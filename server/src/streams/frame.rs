@@ -80,13 +80,14 @@ impl Header {
         header.is_possible().then_some(header)
     }
 
-    /// Whether a log could have written it: sums of its numbers do not overflow, and its messages have
-    /// room for their lengths.
+    /// Whether a log could have written it: sums of its numbers do not overflow, its messages have room
+    /// for their lengths, and only the birth of a stream has none.
     fn is_possible(&self) -> bool {
         self.first >= 0
             && self.first.checked_add(self.count.into()).is_some()
             && self.stream <= MAX_STREAM
             && self.count <= self.body_len / LENGTH_BYTES
+            && (self.count == 0) == (self.kind == CREATED)
     }
 
     fn encode(&self, out: &mut [u8; HEADER_LEN], salt: u32) {
