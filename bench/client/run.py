@@ -30,6 +30,7 @@ COUNTED = BUILD / "flowmesh_counted"
 RAW = BUILD / "raw"
 BATCHES = [1, 10, 100, 1000]
 THREADS = [1, 4, 16]
+NAMES = {"asleep": "get without spinning"}
 # Spinning is meant to halve it where there is a processor for that.
 GET_GOALS = {"free": 0.5, "pinned": 0.9}
 
@@ -139,11 +140,11 @@ class Bench:
             if "get" in self.settings.what:
                 cells += self.get_cells(server, raw_tcp, raw_unix, embedded)
             if "threads" in self.settings.what:
-                cells += self.threads_cells(server)
+                cells += self.sized_cells(server, "threads", THREADS)
             if "subscribe" in self.settings.what:
                 cells += self.subscribe_cells(server, embedded)
             if "write" in self.settings.what:
-                cells += self.write_cells(server)
+                cells += self.sized_cells(server, "write", BATCHES)
             self.turn(cells, number)
         shutil.rmtree(directory)
 
@@ -187,13 +188,15 @@ class Bench:
                 cells.append((name, cell(program, address, work, other, cpus)))
         return cells
 
-    def threads_cells(self, server):
-        def cell(program, threads):
-            return lambda: measure(program, server.tcp, "threads", threads, self.settings.seconds)
+    def sized_cells(self, server, work, sizes):
+        """Work of which each call, or each thread of callers, comes in several sizes."""
+
+        def cell(program, size):
+            return lambda: measure(program, server.tcp, work, size, self.settings.seconds)
 
         return [
-            ((f"threads {threads}", who), cell(program, threads))
-            for threads in THREADS
+            ((f"{work} {size}", who), cell(program, size))
+            for size in sizes
             for who, program in self.clients()
         ]
 
@@ -206,16 +209,6 @@ class Bench:
             return lambda: measure(program, address, "subscribe", self.settings.messages)
 
         return [(("subscribe", who, where), cell(program, address)) for who, where, program, address in cells]
-
-    def write_cells(self, server):
-        def cell(program, batch):
-            return lambda: measure(program, server.tcp, "write", batch, self.settings.seconds)
-
-        return [
-            ((f"write {batch}", who), cell(program, batch))
-            for batch in BATCHES
-            for who, program in self.clients()
-        ]
 
     def clients(self):
         yield "flowmesh", OURS
@@ -263,7 +256,7 @@ class Bench:
                 same = "health" if work == "health" else "get"
                 share = self.ratio(cell, (group, "grpc++", where, same), "p50_us")
                 against = judged(share, "<=", GET_GOALS[group] if work == "get" else None)
-            name = {"raw": "64 B ping-pong"}.get(who, {"asleep": "get without spinning"}.get(work, work))
+            name = "64 B ping-pong" if who == "raw" else NAMES.get(work, work)
             row(f"{who} {where}, {name}", *figures, against)
 
     def show_threads(self):

@@ -33,3 +33,6 @@ pub mod server {
 
 /// The encoded `FileDescriptorSet`, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// By this key of its metadata a failed call says when to try again; a negative number means never.
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";

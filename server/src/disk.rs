@@ -149,7 +149,7 @@ impl Disk for FileSystem {
         }
         // SAFETY: the call succeeded, so it has filled the result.
         let found = unsafe { found.assume_init() };
-        #[allow(clippy::useless_conversion)] // the types differ between systems
+        #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
         Ok(u64::from(found.f_bavail).saturating_mul(u64::from(found.f_frsize)))
     }
 }

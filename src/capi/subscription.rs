@@ -208,8 +208,8 @@ pub extern "C" fn flowmesh_subscription_options_set_max_batch_messages(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let max = at_least_1(max_messages, "max_messages")?;
-        change(options, |o| o.batch_messages = max)
+        rules::between("max_messages", max_messages, 1, usize::MAX)?;
+        change(options, |o| o.batch_messages = max_messages)
     })
 }
 
@@ -223,8 +223,8 @@ pub extern "C" fn flowmesh_subscription_options_set_max_batch_bytes(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let max = at_least_1(max_bytes, "max_bytes")?;
-        change(options, |o| o.batch_bytes = max)
+        rules::between("max_bytes", max_bytes, 1, usize::MAX)?;
+        change(options, |o| o.batch_bytes = max_bytes)
     })
 }
 
@@ -239,8 +239,8 @@ pub extern "C" fn flowmesh_subscription_options_set_max_prefetch_bytes(
     error: NullableError<'_>,
 ) -> flowmesh_status_t {
     guard::call(error, || {
-        let max = at_least_1(max_bytes, "max_bytes")?;
-        change(options, |o| o.max_prefetch_bytes = max)
+        rules::between("max_bytes", max_bytes, 1, usize::MAX)?;
+        change(options, |o| o.max_prefetch_bytes = max_bytes)
     })
 }
 
@@ -344,18 +344,9 @@ fn defaults() -> SubscribeOptions {
     }
 }
 
-fn at_least_1(value: usize, name: &str) -> Result<usize, Error> {
-    if value == 0 {
-        return Err(Error::invalid(format!("{name} must be at least 1, got 0")));
-    }
-    Ok(value)
-}
-
 fn positive_ms(value: i64, name: &str) -> Result<Duration, Error> {
-    match u64::try_from(value) {
-        Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
-        _ => Err(Error::invalid(format!("{name} must be at least 1, got {value}"))),
-    }
+    rules::position(name, value, 1)?;
+    Ok(Duration::from_millis(value.unsigned_abs()))
 }
 
 fn change(

@@ -18,6 +18,7 @@ use flowmesh_proto::{
     },
 };
 use tokio::sync::Notify;
+use tonic::metadata::{Ascii, MetadataValue};
 
 use super::{
     call::{Call, Wire},
@@ -411,8 +412,13 @@ impl Inner {
             Some(transport) => transport,
             None => self.make_transport().await?,
         };
-        let auth = self.token.present(|| Ok(self.generation.driver()?.handle().clone())).await?;
+        let auth = self.auth().await?;
         Ok(Wire { transport, auth, max_message_bytes: self.options.max_message_bytes })
+    }
+
+    /// What goes with every call: the token, where there is one.
+    async fn auth(&self) -> Result<Option<MetadataValue<Ascii>>> {
+        self.token.present(|| Ok(self.generation.driver()?.handle().clone())).await
     }
 
     /// The server has refused `version` of the token: whether its file has another one by now.
@@ -421,7 +427,7 @@ impl Inner {
             return Ok(false);
         }
         self.token.refuse(version);
-        self.token.present(|| Ok(self.generation.driver()?.handle().clone())).await?;
+        self.auth().await?;
         Ok(self.token.version() != version)
     }
 

@@ -239,13 +239,10 @@ pub(crate) enum Cause {
     BadReply,
 }
 
-/// By this a gRPC server says when to try again; a negative number means never.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
-
 impl Failure {
     pub fn new(status: &tonic::Status) -> Self {
         let code = Status(i32::from(status.code()));
-        let pushback = status.metadata().get(PUSHBACK);
+        let pushback = status.metadata().get(flowmesh_proto::RETRY_PUSHBACK);
         let for_good = pushback.is_some_and(|ms| ms.as_bytes().starts_with(b"-"));
         let (status, text, cause) = match status.source() {
             None => match code {

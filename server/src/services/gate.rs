@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use flowmesh_proto::RETRY_PUSHBACK;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tonic::{Code, Status, body::Body, metadata::MetadataValue};
 use tower::Service;
@@ -27,10 +28,6 @@ use crate::{
 
 /// Texts above this are cut: a status travels in headers, and clients limit those.
 const MAX_TEXT: usize = 1024;
-
-/// How gRPC tells a client when to try again; a negative number says never. Other limits may be kept
-/// a moment later, but a request never becomes smaller.
-const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Services that anybody may call: whether a server lives is no secret.
 const OPEN: [&str; 2] = ["flowmesh.v1.HealthService", "grpc.health.v1.Health"];
@@ -194,6 +191,7 @@ fn too_large(text: &str) -> Status {
         }
         _ => Status::resource_exhausted(format!("{text} (--max-message-bytes)")),
     };
-    status.metadata_mut().insert(PUSHBACK, MetadataValue::from_static("-1"));
+    // Other limits may be kept a moment later, but a request never becomes smaller.
+    status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from_static("-1"));
     status
 }

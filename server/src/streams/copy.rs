@@ -106,14 +106,7 @@ fn read(file: &dyn disk::File) -> io::Result<Vec<u8>> {
 
 /// The highest position in the file that a frame knows to be synced.
 fn synced(bytes: &[u8], salt: u32) -> u64 {
-    let frames = frame::walk(&bytes[DATA_START as usize..], 0, salt);
-    frames
-        .map(|item| match item {
-            Item::Frame(_, header) => header.synced,
-            Item::Gap(..) => 0,
-        })
-        .max()
-        .unwrap_or(0)
+    frame::walk(&bytes[DATA_START as usize..], 0, salt).map(|item| item.synced()).max().unwrap_or(0)
 }
 
 /// Where the first frame begins that is not whole and that nobody knows to have been.

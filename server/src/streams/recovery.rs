@@ -364,7 +364,7 @@ impl Item {
 
     /// What it knows to be synced. A frame is written after that, so never more than what is before it:
     /// a claim about what a start cuts off would be held against the next start.
-    fn synced(&self) -> u64 {
+    pub(super) fn synced(&self) -> u64 {
         match self {
             Self::Frame(at, header) => header.synced.min(DATA_START + *at as u64),
             Self::Gap(..) => 0,
